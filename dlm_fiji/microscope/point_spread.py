@@ -67,12 +67,13 @@ def born_wolf(
         Height of the middle plane over the focus, µm.
     radial
         ``"exact"``: the integral at each pixel's own radius. ``"plugin"``: as the ImageJ plugin PSF Generator
-        (Kirshner et al. 2013), at whole-pixel radii with straight lines between; wrong by up to 0.1 of the peak for
-        coarse pixels, here to compare with work that used it.
+        (Kirshner et al. 2013), at whole-pixel radii with straight lines between; wrong by up to 0.1 of the
+        peak for coarse pixels, here to compare with work that used it.
     pixel_integrated
         Average over the camera pixel instead of sampling at its centre.
     camera_pixel_um
-        Edge of the camera pixel, µm, when it is not ``pixel_um`` (an enlarged image); implies ``pixel_integrated``.
+        Edge of the camera pixel, µm, when it is not ``pixel_um`` (an enlarged image); implies
+        ``pixel_integrated``.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def born_wolf(
     Raises
     ------
     ConfigurationError
-        The lens or the grid is impossible, or ``radial="plugin"`` is asked for together with pixel integration.
+        The lens or the grid is impossible, or the plugin's radial table is asked for with pixel integration.
 
     References
     ----------
@@ -133,8 +134,8 @@ def gaussian_psf(
     Parameters
     ----------
     fwhm_um, fwhm_z_um
-        Full width at half maximum across and, for a stack, along the axis, µm. An in-focus Airy spot is nearest to
-        ``0.51 * wavelength_um / na``.
+        Full width at half maximum across and, for a stack, along the axis, µm. An in-focus Airy spot is
+        nearest to ``0.51 * wavelength_um / na``.
     pixel_um, shape, z_step_um, pixel_integrated, camera_pixel_um
         As in `born_wolf`.
 

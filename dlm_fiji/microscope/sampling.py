@@ -1,12 +1,13 @@
-"""From a radial profile to pixels: on the pixel centres, averaged over the camera pixel, or as PSF Generator does.
+"""From a radial profile to pixels: at their centres, averaged over the camera pixel, or as PSF Generator.
 
-A rotationally symmetric intensity h(r, z) is given as a function; this module lays it on a pixel grid whose centre is
-at (N - 1) / 2, so that an odd size has its peak on a pixel and an even size between four.
+A rotationally symmetric intensity h(r, z) is given as a function; this module lays it on a pixel grid whose
+centre is at (N - 1) / 2, so that an odd size has its peak on a pixel and an even size between four.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def check_grid(shape: tuple[int, ...], pixel_um: float, z_step_um: float | None)
         raise ConfigurationError(f"A point spread function of {shape[0]} planes needs z_step_um above 0.")
 
 
-def focus_planes(shape: tuple[int, ...], z_step_um: float | None, defocus_um: float) -> NDArray[np.float64]:
+def focus_planes(shape: tuple[int, ...], z_step_um: float | None, defocus_um: float) -> NDArray[Any]:
     """Heights of the planes over the focus in µm, the middle plane at ``defocus_um``."""
     if len(shape) == 2:
         return np.array([float(defocus_um)])
@@ -44,7 +45,7 @@ def sample_profile(
     profile: Profile,
     shape: tuple[int, ...],
     pixel_um: float,
-    heights_um: NDArray[np.float64],
+    heights_um: NDArray[Any],
     finest_um: float,
     *,
     camera_pixel_um: float = 0.0,
@@ -68,7 +69,8 @@ def sample_profile(
         Edge of the square over which each sample is averaged; 0 samples at the centre. It may be larger than
         ``pixel_um``: on an image enlarged 2.5 times the camera pixel is 2.5 samples wide.
     table_step_um
-        If given, the profile is taken at multiples of this radius only and interpolated linearly, as PSF Generator does.
+        If given, the profile is taken at multiples of this radius only and interpolated linearly, as PSF
+        Generator does.
 
     Returns
     -------
@@ -87,7 +89,7 @@ def sample_profile(
 
     elif camera_pixel_um > 0 or rows * columns > 10_000:
         # Even in r, so the slope at 0 vanishes; 48 samples a period leave an error below 1e-7 of the peak.
-        grid = np.linspace(0.0, reach * 1.001, 16 + int(48 * reach / finest_um))
+        grid: NDArray[Any] = np.linspace(0.0, reach * 1.001, 16 + int(48 * reach / finest_um))
         flat = (1, np.zeros(len(heights_um)))
         spline = CubicSpline(grid, profile(grid, heights_um), axis=1, bc_type=(flat, "not-a-knot"))
 

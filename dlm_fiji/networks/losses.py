@@ -1,0 +1,61 @@
+"""The papers' loss functions.
+
+Bright field: 000 supplement eq. S4 and 004 eq. 4. Structural similarity: Wang et al. 2004,
+doi:10.1109/TIP.2003.819861, used in 002 eq. 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["brightfield_loss", "gradient_energy", "structural_similarity"]
+
+GRADIENT_WEIGHT = 0.001
+"""λ of 000 eq. S4."""
+
+
+def gradient_energy(image: Tensor) -> Tensor:
+    """Mean of |∇Y|² = (h∗Y)² + (hᵀ∗Y)² with the Sobel kernel h of eq. S5, over all pixels and channels.
+
+    The image (N, C, H, W) is padded with zeros as every convolution of the papers is.
+    """
+    h = image.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    kernels = torch.stack([h, h.T])[:, None]
+    n, c, height, width = image.shape
+    gradients = functional.conv2d(image.reshape(n * c, 1, height, width), kernels, padding=1)
+    return gradients.square().sum(1).mean()
+
+
+def brightfield_loss(output: Tensor, label: Tensor, gradient_weight: float = GRADIENT_WEIGHT) -> Tensor:
+    """MSE(output, label) + λ · mean |∇ output|² (000 eq. S4): data fidelity plus a curb on spurious edges."""
+    return functional.mse_loss(output, label) + gradient_weight * gradient_energy(output)
+
+
+def structural_similarity(a: Tensor, b: Tensor, data_range: float = 1.0, sigma: float = 1.5) -> Tensor:
+    """Mean structural similarity of (N, C, H, W) tensors, differentiable; 11×11 Gaussian window, valid area only.
+
+    Equal to ``skimage.metrics.structural_similarity(gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False)``, which leaves out the same 5 px border.
+    """
+    radius = int(3.5 * sigma + 0.5)
+    x = torch.arange(-radius, radius + 1, dtype=a.dtype, device=a.device)
+    window = torch.exp(-0.5 * (x / sigma) ** 2)
+    window = window / window.sum()
+    n, c, height, width = a.shape
+
+    def smooth(image: Tensor) -> Tensor:
+        flat = image.reshape(-1, 1, height, width)
+        flat = functional.conv2d(flat, window.view(1, 1, -1, 1))
+        return functional.conv2d(flat, window.view(1, 1, 1, -1))
+
+    stacked = smooth(torch.stack([a, b, a * a, b * b, a * b]))
+    mean_a, mean_b, aa, bb, ab = stacked.reshape(5, n, c, *stacked.shape[-2:])
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    covariance = ab - mean_a * mean_b
+    variances = aa - mean_a**2 + bb - mean_b**2
+    ratio = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
+        (mean_a**2 + mean_b**2 + c1) * (variances + c2)
+    )
+    return ratio.mean()

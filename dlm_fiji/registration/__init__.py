@@ -1,0 +1,19 @@
+"""Stitching, matching of fields of view, drift, and elastic registration: native engines on numpy arrays.
+
+Coordinates are (y, x) in pixels, the centre of the top-left pixel is (0, 0). The functions are imported on first
+use, so that ``import dlm_fiji.registration`` costs nothing.
+"""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submod_attrs={
+        "elastic": ["ElasticSettings", "register_elastic"],
+        "field_matching": ["Match", "MatchSettings", "match_template"],
+        "mosaic": ["Link", "Mosaic"],
+        "similarity": ["Similarity", "SimilaritySettings", "refine_similarity"],
+        "stitching": ["StitchSettings", "stitch"],
+        "warp": ["Warp", "WarpCheck"],
+    },
+)

@@ -1,0 +1,67 @@
+"""Where the stage meant the tiles to lie: scan orders of a grid, and which tiles are neighbours."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+
+from dlm_fiji.errors import InputError
+
+__all__ = ["Order", "StartCorner", "grid_cells", "grid_positions", "neighbour_pairs"]
+
+Order = Literal["row-by-row", "column-by-column", "snake-by-rows", "snake-by-columns"]
+StartCorner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
+
+
+def grid_cells(grid: tuple[int, int], order: str = "row-by-row", start: str = "top-left") -> np.ndarray:
+    """The cell (row, column) of each tile in acquisition order, (rows·cols, 2) int.
+
+    ``snake`` is short for ``snake-by-rows``. ``start`` is the corner of the first tile; the scan runs away from it.
+    """
+    rows, cols = (int(n) for n in grid)
+    if rows < 1 or cols < 1:
+        raise InputError(f"A grid needs at least one row and one column, not {rows} x {cols}.")
+    order = {"snake": "snake-by-rows"}.get(order, order)
+    if order not in get_args(Order):
+        raise InputError(f"Scan order {order!r} is unknown; known are {', '.join(get_args(Order))}.")
+    if start not in get_args(StartCorner):
+        raise InputError(f"Start corner {start!r} is unknown; known are {', '.join(get_args(StartCorner))}.")
+    by_columns = order.endswith("columns") or order.startswith("column")
+    slow, fast = (cols, rows) if by_columns else (rows, cols)
+    cells = np.array([(s, f) for s in range(slow) for f in range(fast)])
+    if order.startswith("snake"):
+        back = cells[:, 0] % 2 == 1
+        cells[back, 1] = fast - 1 - cells[back, 1]
+    if by_columns:
+        cells = cells[:, ::-1].copy()
+    if start.startswith("bottom"):
+        cells[:, 0] = rows - 1 - cells[:, 0]
+    if start.endswith("right"):
+        cells[:, 1] = cols - 1 - cells[:, 1]
+    return cells
+
+
+def grid_positions(cells: np.ndarray, tile_shape: tuple[int, int], overlap: float | tuple[float, float]) -> np.ndarray:
+    """Nominal top-left corners (N, 2) y, x px of a grid whose tiles share the fraction ``overlap`` of their side."""
+    fraction = np.broadcast_to(np.asarray(overlap, dtype=float), (2,))
+    return cells * (np.asarray(tile_shape[:2]) * (1 - fraction))
+
+
+def neighbour_pairs(
+    positions: np.ndarray, tile_shape: tuple[int, int], minimum_overlap: float = 0.3, margin: float = 0.0
+) -> list[tuple[int, int]]:
+    """Pairs (i, j), i < j, whose tiles share a side: they overlap by at least ``minimum_overlap`` of one side.
+
+    ``margin`` px widens the tiles first, for a stage that may be wrong by that much. A diagonal neighbour shares a
+    corner only and is left out, unless the tiles overlap by more than half.
+    """
+    size = np.asarray(tile_shape[:2], dtype=float)
+    pairs = []
+    for i in range(len(positions)):
+        apart = np.abs(positions[i + 1 :] - positions[i])
+        common = size + margin - apart
+        wide = common / size
+        for k in np.nonzero((common > 0).all(axis=1) & (wide.max(axis=1) >= minimum_overlap))[0]:
+            pairs.append((i, i + 1 + int(k)))
+    return pairs

@@ -1,0 +1,133 @@
+"""Measuring the shift between neighbouring tiles, coarse to fine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from dlm_fiji.registration.subpixel import ShiftFit, correlation_peaks, refine_shift, smooth
+from dlm_fiji.registration.tiles import TileCache, TileSource
+
+__all__ = ["LinkFinder", "Measurement", "pyramid_factors"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the images of one pair say: ``fit`` None with a ``reason``, or the fitted shift."""
+
+    i: int
+    j: int
+    fit: ShiftFit | None
+    reason: str = ""
+
+    @property
+    def sigma(self) -> float:
+        """Standard error of the shift in px along its worst direction; infinite without a fit."""
+        if self.fit is None:
+            return float("inf")
+        lowest = float(np.linalg.eigvalsh(self.fit.information)[0])
+        return lowest**-0.5 if lowest > 0 else float("inf")
+
+
+def pyramid_factors(tile_shape: tuple[int, ...], coarsest_side: int) -> list[int]:
+    """Reduction factors, coarse first and 1 last, so that the coarsest tile is about ``coarsest_side`` px wide."""
+    factor = 1
+    while min(tile_shape[:2]) / (2 * factor) >= coarsest_side:
+        factor *= 2
+    factors = [factor]
+    while factor > 1:
+        factor = max(1, factor // 4) if factor > 2 else 1
+        factors.append(factor)
+    return factors
+
+
+def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
+    """Mean over factor × factor blocks; what does not fill a block is cut off at the bottom and right."""
+    if factor == 1:
+        return image
+    height, width = (n // factor for n in image.shape)
+    return cv2.resize(image[: height * factor, : width * factor], (width, height), interpolation=cv2.INTER_AREA)
+
+
+class LinkFinder:
+    """Finds shifts between the tiles of one source, each tile prepared once and kept while its neighbours need it.
+
+    Parameters
+    ----------
+    tiles
+        The tiles; their flat field is divided out.
+    channel
+        Reference channel, or None for grey.
+    sigma
+        Gaussian smoothing before the fit, px at each pyramid level.
+    peaks
+        Candidates that are verified for a pair.
+    coarsest_side
+        See :func:`pyramid_factors`.
+    kept
+        Tiles held in memory.
+    threads
+        Pairs measured at the same time.
+    """
+
+    def __init__(
+        self,
+        tiles: TileSource,
+        *,
+        channel: int | None,
+        sigma: float,
+        peaks: int,
+        coarsest_side: int,
+        kept: int,
+        threads: int,
+    ) -> None:
+        self._tiles, self._channel, self._sigma, self._peaks = tiles, channel, sigma, peaks
+        self.factors = pyramid_factors(tiles.shape, coarsest_side)
+        self._threads = threads
+        self._prepared: Callable[[int], list[np.ndarray]] = TileCache(self._prepare, kept)
+
+    def _prepare(self, index: int) -> list[np.ndarray]:
+        grey = self._tiles.grey(index, self._channel)
+        grey = grey - np.float32(grey.mean())
+        return [smooth(_reduced(grey, factor), self._sigma) for factor in self.factors]
+
+    def measure_all(
+        self, wanted: Iterable[tuple[int, int, np.ndarray, np.ndarray]]
+    ) -> dict[tuple[int, int], Measurement]:
+        """Measure many pairs (i, j, expected shift, search range) in the order given."""
+        wanted = list(wanted)
+        if self._threads <= 1 or len(wanted) < 2:
+            results = [self.measure(*pair) for pair in wanted]
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:
+                results = list(pool.map(lambda pair: self.measure(*pair), wanted))
+        return {(m.i, m.j): m for m in results}
+
+    def measure(self, i: int, j: int, expected: np.ndarray, search: np.ndarray) -> Measurement:
+        """The shift of tile j against tile i, within ``search`` px of ``expected`` (both (2,) y, x)."""
+        first, second = self._prepared(i), self._prepared(j)
+        coarse = self.factors[0]
+        candidates = correlation_peaks(
+            first[0], second[0], expected / coarse, np.maximum(search / coarse, 2), self._peaks
+        )
+        if not candidates:
+            return Measurement(i, j, None, "no overlap with content")
+        fits = []
+        for _, lag in candidates[:3]:
+            fit = refine_shift(first[0], second[0], lag)
+            if fit is not None:
+                fits.append(fit)
+        if not fits:
+            return Measurement(i, j, None, "no overlap with content")
+        best = max(fits, key=lambda fit: fit.correlation)
+        for level, factor in enumerate(self.factors[1:], start=1):
+            start = best.shift * (self.factors[level - 1] / factor)
+            finer = refine_shift(first[level], second[level], start)
+            if finer is None:
+                return Measurement(i, j, None, "the fine fit ran away from the coarse one")
+            best = finer
+        return Measurement(i, j, best)

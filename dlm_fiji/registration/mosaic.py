@@ -1,0 +1,134 @@
+"""What stitching returns, whichever engine did it: positions, links, and the fused image on demand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dlm_fiji.registration.fusion import fuse_region, mosaic_extent
+from dlm_fiji.registration.tiles import TileSource
+
+__all__ = ["Link", "Mosaic"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One pair of neighbouring tiles.
+
+    Attributes
+    ----------
+    i, j
+        Tile numbers, i < j.
+    shift
+        Measured position of tile j relative to tile i, (y, x) px.
+    correlation
+        Pearson coefficient of the overlap at that shift, -1 … 1.
+    residual
+        Distance in px between ``shift`` and the final positions; NaN where no shift was measured.
+    used
+        Whether it decided the positions.
+    reason
+        Why it did not, in words; empty when used.
+    """
+
+    i: int
+    j: int
+    shift: tuple[float, float]
+    correlation: float
+    residual: float
+    used: bool
+    reason: str = ""
+
+
+@dataclass
+class Mosaic:
+    """A stitched mosaic.
+
+    Attributes
+    ----------
+    positions
+        (N, 2) float y, x px: top-left pixel centre of every tile. The first tile keeps its nominal position.
+    placed_by_stage
+        (N,) bool: no usable link holds this tile, it lies where the stage (fitted to the others) says.
+    links
+        Every neighbouring pair with its shift, correlation and residual.
+    names
+        Names of the tiles.
+    engine
+        ``"native"`` or what made the positions.
+    fusion, interpolation
+        How :attr:`image` is fused.
+    seconds
+        What the steps took, for the record.
+    """
+
+    tiles: TileSource
+    positions: np.ndarray
+    placed_by_stage: np.ndarray
+    links: list[Link]
+    names: list[str]
+    engine: str = "native"
+    fusion: str = "linear"
+    interpolation: str = "cubic"
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> np.ndarray:
+        """(2,) int: the position of the fused image's pixel (0, 0)."""
+        return mosaic_extent(self.positions, self.tiles.shape)[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the fused image, (H, W) or (H, W, C)."""
+        size = mosaic_extent(self.positions, self.tiles.shape)[1]
+        return (*(int(n) for n in size), *self.tiles.shape[2:])
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """The whole fused image in the tiles' type; for a mosaic larger than memory use :meth:`region`."""
+        return self.region()
+
+    def region(self, rows: slice | None = None, cols: slice | None = None) -> np.ndarray:
+        """A part of the fused image, reading only the tiles that touch it.
+
+        Parameters
+        ----------
+        rows, cols
+            In pixels of the fused image; the whole of it by default.
+        """
+        height, width = self.shape[:2]
+        y0, y1, _ = (rows or slice(None)).indices(height)
+        x0, x1, _ = (cols or slice(None)).indices(width)
+        return fuse_region(
+            self.tiles,
+            self.positions - self.origin,
+            (y0, x0),
+            (max(0, y1 - y0), max(0, x1 - x0)),
+            fusion=self.fusion,
+            interpolation=self.interpolation,
+        )
+
+    @property
+    def stage_tiles(self) -> list[str]:
+        """The names of the tiles that were placed by the stage."""
+        return [name for name, stage in zip(self.names, self.placed_by_stage, strict=True) if stage]
+
+    def summary(self) -> dict[str, Any]:
+        """Plain numbers for the report and the run record."""
+        used = [link for link in self.links if link.used]
+        residuals = [link.residual for link in used]
+        return {
+            "engine": self.engine,
+            "tiles": len(self.positions),
+            "shape": list(self.shape),
+            "placed_by_stage": self.stage_tiles,
+            "links": len(self.links),
+            "links_used": len(used),
+            "residual_rms_px": float(np.sqrt(np.mean(np.square(residuals)))) if residuals else None,
+            "residual_max_px": float(max(residuals)) if residuals else None,
+            "correlation_median": float(np.median([link.correlation for link in used])) if used else None,
+            "seconds": self.seconds,
+        }

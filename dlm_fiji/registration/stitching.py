@@ -1,0 +1,248 @@
+"""Stitching: tiles and where the stage meant them to be go in, a :class:`Mosaic` comes out.
+
+The steps are those of Preibisch, Saalfeld & Tomancak (Bioinformatics 25, 1463 (2009),
+doi:10.1093/bioinformatics/btp184), Fiji's Grid/Collection stitching: phase correlation of neighbours, verified by
+the true correlation, then one least-squares solution for all tiles, then blending. What is added: a sub-pixel fit
+with its own error (see ``subpixel``), links weighted by it, a second look at failed links once the stage's true step
+and rotation are known, and tiles without content named instead of displaced.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Literal
+
+import numpy as np
+
+from dlm_fiji.errors import InputError
+from dlm_fiji.registration.fusion import Fusion
+from dlm_fiji.registration.global_positions import connected, fit_stage, solve_positions
+from dlm_fiji.registration.layout import StartCorner, grid_cells, grid_positions, neighbour_pairs
+from dlm_fiji.registration.links import LinkFinder, Measurement
+from dlm_fiji.registration.mosaic import Link, Mosaic
+from dlm_fiji.registration.tiles import TileSource
+from dlm_fiji.settings import Settings, setting
+
+__all__ = ["StitchSettings", "stitch"]
+
+
+class StitchSettings(Settings):
+    """How tiles are stitched."""
+
+    overlap: float | tuple[float, float] = setting(
+        0.15, "Nominal overlap of neighbouring tiles as a fraction of the tile side (or one each for y, x)"
+    )
+    order: str = setting("row-by-row", "Scan order: row-by-row, column-by-column, snake-by-rows, snake-by-columns")
+    start: StartCorner = setting("top-left", "Corner of the first tile")
+    search: float | None = setting(
+        None, "How far the stage may be wrong; by default 5 % of the tile, at least 16", unit="px", gt=0
+    )
+    min_correlation: float = setting(
+        0.3, "Links whose overlap correlates less are dropped", ge=0, le=1, source="regression threshold of Fiji's plugin"
+    )
+    peaks: int = setting(5, "Correlation peaks verified for a pair", ge=1, source="Preibisch 2009")
+    outlier: float = setting(0.5, "Links that disagree with the solution by more are dropped", unit="px", gt=0)
+    sigma: float = setting(0.8, "Gaussian smoothing before the sub-pixel fit", unit="px", ge=0)
+    coarsest_side: int = setting(192, "Tile side at which the first search is done", unit="px", ge=32)
+    channel: int | None = setting(None, "Reference channel; by default grey (luma of RGB, else the mean)", ge=0)
+    flat_field: Literal["none", "estimate"] = setting(
+        "none", "estimate: one flat field from all tiles, divided out before correlation and fusion"
+    )
+    fusion: Fusion = setting("linear", "Blending where tiles overlap")
+    interpolation: Literal["cubic", "quintic", "linear", "nearest"] = setting(
+        "cubic", "How a tile is sampled at its sub-pixel position"
+    )
+    threads: int = setting(0, "Pairs measured at the same time; 0 takes all cores", ge=0)
+
+
+def stitch(
+    tiles: Any,
+    grid: tuple[int, int] | None = None,
+    *,
+    positions: np.ndarray | None = None,
+    flat_field: np.ndarray | str | None = None,
+    settings: StitchSettings | None = None,
+    **changes: Any,
+) -> Mosaic:
+    """Stitch tiles into a mosaic.
+
+    Parameters
+    ----------
+    tiles
+        (N, H, W) or (N, H, W, C) array of any real type, or a list of files, read when needed.
+    grid
+        (rows, columns) of the scan.
+    positions
+        Instead of ``grid``: nominal positions (N, 2) y, x px, from the stage or a file.
+    flat_field
+        (H, W[, C]) divided out of every tile, or ``"estimate"``.
+    settings, **changes
+        :class:`StitchSettings`, or its fields as keywords (``overlap``, ``order``, …).
+
+    Returns
+    -------
+    Mosaic
+        ``positions``, ``placed_by_stage``, ``links``, and ``image`` on demand.
+
+    Raises
+    ------
+    InputError
+        The layout does not fit the number of tiles, tiles differ in shape or type, or no tiles overlap.
+
+    Examples
+    --------
+    >>> mosaic = stitch(tiles, grid=(7, 8), overlap=0.15)     # doctest: +SKIP
+    >>> mosaic.image, mosaic.stage_tiles                      # doctest: +SKIP
+    """
+    given = flat_field if isinstance(flat_field, np.ndarray) else None
+    if isinstance(flat_field, str):
+        changes["flat_field"] = flat_field
+    s = StitchSettings.of(settings, **changes)
+    started = time.perf_counter()
+    source = TileSource(tiles, given)
+    stage = _nominal(source, grid, positions, s)
+    seconds: dict[str, float] = {}
+    if s.flat_field == "estimate" and given is None:
+        from dlm_fiji.microscope import estimate_flat_field
+
+        field = estimate_flat_field([source.read(i) for i in _spread(len(source), 64)])
+        source = TileSource(tiles, field)
+        seconds["flat_field"] = time.perf_counter() - started
+    mosaic = _solve(source, stage, s)
+    mosaic.seconds = {**seconds, **mosaic.seconds, "total": time.perf_counter() - started}
+    return mosaic
+
+
+def _spread(count: int, most: int) -> list[int]:
+    return sorted({int(k) for k in np.linspace(0, count - 1, min(count, most))})
+
+
+def _nominal(
+    source: TileSource, grid: tuple[int, int] | None, positions: np.ndarray | None, s: StitchSettings
+) -> np.ndarray:
+    if positions is not None:
+        stage = np.asarray(positions, dtype=float)
+        if stage.shape != (len(source), 2) or not np.isfinite(stage).all():
+            raise InputError(f"{len(source)} tiles need positions of shape ({len(source)}, 2); given: {stage.shape}.")
+        return stage
+    if grid is None:
+        raise InputError("Stitching needs the grid (rows, columns) or the positions of the tiles.")
+    if grid[0] * grid[1] != len(source):
+        raise InputError(
+            f"A grid of {grid[0]} rows and {grid[1]} columns holds {grid[0] * grid[1]} tiles, but there are {len(source)}."
+        )
+    fractions = np.broadcast_to(np.asarray(s.overlap, dtype=float), (2,))
+    if not ((fractions > 0) & (fractions < 1)).all():
+        raise InputError(f"The overlap is a fraction between 0 and 1, not {s.overlap}: without overlap nothing can be stitched.")
+    cells = grid_cells(grid, s.order, s.start)
+    return grid_positions(cells - cells[0], source.shape[:2], s.overlap)
+
+
+def _solve(source: TileSource, stage: np.ndarray, s: StitchSettings) -> Mosaic:
+    started = time.perf_counter()
+    side = min(source.shape[:2])
+    search = np.full(2, s.search if s.search is not None else max(16.0, 0.05 * side))
+    pairs = neighbour_pairs(stage, source.shape[:2], 0.3)
+    if len(source) > 1 and not pairs:
+        raise InputError(
+            f"No two of the {len(source)} tiles of {source.shape[0]} x {source.shape[1]} px overlap at the positions "
+            "given; check the overlap, the grid and the scan order."
+        )
+    finder = LinkFinder(
+        source,
+        channel=s.channel,
+        sigma=s.sigma,
+        peaks=s.peaks,
+        coarsest_side=s.coarsest_side,
+        kept=max(64, 4 * int(np.sqrt(len(source)))),
+        threads=s.threads or os.cpu_count() or 1,
+    )
+    measured = finder.measure_all([(i, j, stage[j] - stage[i], search) for i, j in pairs])
+    good = [pair for pair in pairs if _accepted(measured[pair], s.min_correlation)]
+    placed, used, residual = _positions(len(source), good, measured, stage, s)
+    # second look: with the stage's step and rotation known, failed pairs are searched where they must be
+    predicted = _predicted(len(source), stage, placed, [p for p, u in zip(good, used, strict=True) if u])
+    failed = [pair for pair in pairs if pair not in set(good)] + [p for p, u in zip(good, used, strict=True) if not u]
+    if failed and good:
+        narrow = np.full(2, max(6.0, 0.01 * side))
+        again = finder.measure_all([(i, j, predicted[j] - predicted[i], narrow) for i, j in failed])
+        for pair, new in again.items():
+            if _accepted(new, 0.5 * s.min_correlation) and (pair not in good or new.fit is not None):
+                measured[pair] = new
+        good = [p for p in pairs if _accepted(measured[p], s.min_correlation if p not in again else 0.5 * s.min_correlation)]
+        placed, used, residual = _positions(len(source), good, measured, stage, s)
+        predicted = _predicted(len(source), stage, placed, [p for p, u in zip(good, used, strict=True) if u])
+    kept = [p for p, u in zip(good, used, strict=True) if u]
+    group = connected(len(source), kept)
+    by_stage = group != 0
+    if len(source) > 1 and not kept:
+        by_stage[:] = True
+    final = np.where(by_stage[:, None], predicted, placed)
+    final = final - final[0] + stage[0]
+    links = _links(pairs, good, used, measured, final, s)
+    return Mosaic(
+        tiles=source,
+        positions=final,
+        placed_by_stage=by_stage,
+        links=links,
+        names=source.names,
+        fusion=s.fusion,
+        interpolation=s.interpolation,
+        seconds={"positions": time.perf_counter() - started},
+    )
+
+
+def _accepted(measurement: Measurement, threshold: float) -> bool:
+    return measurement.fit is not None and measurement.fit.correlation >= threshold and measurement.sigma < 1.0
+
+
+def _positions(
+    count: int,
+    pairs: list[tuple[int, int]],
+    measured: dict[tuple[int, int], Measurement],
+    stage: np.ndarray,
+    s: StitchSettings,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    fits = [measured[pair].fit for pair in pairs]
+    shifts = np.array([fit.shift for fit in fits if fit is not None]).reshape(-1, 2)
+    information = np.array([fit.information for fit in fits if fit is not None]).reshape(-1, 2, 2)
+    return solve_positions(count, pairs, shifts, information, stage, outlier=s.outlier)
+
+
+def _predicted(count: int, stage: np.ndarray, placed: np.ndarray, kept: list[tuple[int, int]]) -> np.ndarray:
+    """Where each tile should lie: measured tiles as measured, every other group by the stage fitted to the largest."""
+    group = connected(count, kept)
+    fitted = fit_stage(stage, placed, group == 0 if kept else np.zeros(count, dtype=bool))
+    predicted = placed.copy()
+    for g in range(1, group.max() + 1):
+        members = group == g
+        predicted[members] += (fitted[members] - placed[members]).mean(axis=0)
+    return predicted if kept else fitted
+
+
+def _links(
+    pairs: list[tuple[int, int]],
+    good: list[tuple[int, int]],
+    used: np.ndarray,
+    measured: dict[tuple[int, int], Measurement],
+    positions: np.ndarray,
+    s: StitchSettings,
+) -> list[Link]:
+    state = dict(zip(good, used, strict=True))
+    links = []
+    for i, j in pairs:
+        m = measured[i, j]
+        if m.fit is None:
+            links.append(Link(i, j, (float("nan"),) * 2, 0.0, float("nan"), False, m.reason))
+            continue
+        residual = float(np.linalg.norm(positions[j] - positions[i] - m.fit.shift))
+        taken = bool(state.get((i, j), False))
+        reason = ""
+        if not taken and (i, j) in state:
+            reason = f"disagrees with the other links by {residual:.2f} px"
+        elif not taken:
+            reason = f"correlation {m.fit.correlation:.2f} is below {s.min_correlation:.2f}"
+        shift = (float(m.fit.shift[0]), float(m.fit.shift[1]))
+        links.append(Link(i, j, shift, m.fit.correlation, residual, taken, reason))
+    return links

@@ -18,7 +18,7 @@ from dlm_fiji.errors import ConfigurationError
 __all__ = ["Profile", "check_grid", "focus_planes", "sample_profile"]
 
 #: ``profile(radii_um, heights_um)`` gives intensities of shape (len(heights), len(radii)).
-Profile = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+Profile = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 
 
 def check_grid(shape: tuple[int, ...], pixel_um: float, z_step_um: float | None) -> None:

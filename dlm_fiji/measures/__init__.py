@@ -1,0 +1,12 @@
+"""Measures on pure arrays: similarity, colour, resolution, error maps, and whether to trust a result."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={
+        "arrays": ["luminance"],
+        "pixel_error": ["match_intensity", "nrmse", "psnr"],
+        "similarity": ["ms_ssim", "ssim", "ssim_map"],
+    },
+)

@@ -118,7 +118,7 @@ class LinkFinder:
             return Measurement(i, j, None, "no overlap with content")
         fits = []
         for _, lag in candidates[:3]:
-            fit = refine_shift(first[0], second[0], lag)
+            fit = refine_shift(first[0], second[0], lag, sigma=self._sigma)
             if fit is not None:
                 fits.append(fit)
         if not fits:
@@ -126,7 +126,7 @@ class LinkFinder:
         best = max(fits, key=lambda fit: fit.correlation)
         for level, factor in enumerate(self.factors[1:], start=1):
             start = best.shift * (self.factors[level - 1] / factor)
-            finer = refine_shift(first[level], second[level], start)
+            finer = refine_shift(first[level], second[level], start, sigma=self._sigma)
             if finer is None:
                 return Measurement(i, j, None, "the fine fit ran away from the coarse one")
             best = finer

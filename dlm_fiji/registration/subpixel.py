@@ -179,7 +179,14 @@ def _local_maxima(surface: np.ndarray, count: int) -> list[tuple[int, int]]:
 
 
 def refine_shift(
-    a: np.ndarray, b: np.ndarray, start: np.ndarray, *, iterations: int = 8, reach: float = 2.0, slope: bool = True
+    a: np.ndarray,
+    b: np.ndarray,
+    start: np.ndarray,
+    *,
+    sigma: float = 0.8,
+    iterations: int = 8,
+    reach: float = 2.0,
+    slope: bool = True,
 ) -> ShiftFit | None:
     """The shift with a(p) = gain·b(p - shift) + offset (+ slope·p), by Gauss-Newton over the overlap.
 
@@ -189,6 +196,8 @@ def refine_shift(
         Images (H, W) float32, slightly smoothed (sigma 0.7 to 1 px), any range.
     start
         First guess (2,) y, x px, right to about 1 px.
+    sigma
+        The smoothing that a and b have had, px: says how correlated their noise is.
     iterations
         At most this many; ends when the step is below 0.002 px.
     reach
@@ -241,12 +250,41 @@ def refine_shift(
             return None
         if length < 2e-3:
             break
-    rest = normal[2:, 2:]
-    schur = normal[:2, :2] - normal[:2, 2:] @ np.linalg.solve(rest, normal[2:, :2])
     error = target - solution[2:].astype(np.float32) @ design[2:]
-    variance = float(error @ error) / max(target.size - len(solution), 1)
-    information = gain**2 * schur / max(variance, 1e-12 * spread_a / target.size)
+    variance = max(float(error @ error) / target.size, 1e-9 * spread_a / target.size)
+    gradients_a = np.stack(
+        [layer.ravel() for layer in _gradients(a, rows, cols)]
+    )
+    information = _information(gradients_a, gain * design[:2], variance, max(sigma, 0.5))
     return ShiftFit(shift, information, _partial_correlation(normal, right, spread_a), target.size)
+
+
+def _gradients(image: np.ndarray, rows: slice, cols: slice) -> list[np.ndarray]:
+    """Derivatives in y and x on the region given, which keeps ``MARGIN`` px from the image's edge."""
+    part = image[rows.start - 2 : rows.stop + 2, cols.start - 2 : cols.stop + 2]
+    one = np.ones(1)
+    kernels = ((one, _DERIVATIVE), (_DERIVATIVE, one))
+    return [cv2.sepFilter2D(part, cv2.CV_32F, kx, ky)[2:-2, 2:-2] for kx, ky in kernels]
+
+
+def _information(gradients_a: np.ndarray, gradients_b: np.ndarray, variance: float, sigma: float) -> np.ndarray:
+    """The inverse covariance (2, 2) of a fitted shift, from the gradients (2, N) that a and b have in common.
+
+    Noise has gradients too, and they say nothing about the shift: with Σ∇b∇bᵀ alone, a straight edge in a noisy
+    field would seem to fix the shift along itself. The products Σ∇a∇bᵀ of two images with independent noise hold
+    only what both see; three standard errors of a chance product are taken off, so an eigenvalue above zero means
+    that the shift is really determined in that direction. White noise smoothed by sigma has one independent value
+    in 4π sigma² px.
+    """
+    common = gradients_a @ gradients_b.T
+    common = (0.5 * (common + common.T)).astype(float)
+    independent = max(1.0, 4 * np.pi * sigma**2)
+    power_a = np.einsum("kn,kn->k", gradients_a, gradients_a).astype(float)
+    power_b = np.einsum("kn,kn->k", gradients_b, gradients_b).astype(float)
+    values, axes = np.linalg.eigh(common)
+    chance = np.sqrt((axes**2).T @ power_a * ((axes**2).T @ power_b) * independent / gradients_a.shape[1])
+    sure = values - 3 * chance
+    return (axes * sure) @ axes.T / (independent * variance)
 
 
 def _partial_correlation(normal: np.ndarray, right: np.ndarray, spread: float) -> float:

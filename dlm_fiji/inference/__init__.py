@@ -1,0 +1,13 @@
+"""Use of a trained network: model folders, exact tiled prediction at any size, backends, export."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={
+        "card": ["ModelCard"],
+        "model_files": ["Model", "find_model", "list_models", "load_model", "save_model"],
+        "prediction": ["InferenceSettings", "predict"],
+        "tiling": ["Tile", "plan_tiles"],
+    },
+)

@@ -18,7 +18,7 @@ import numpy as np
 
 from dlm_fiji.errors import InputError
 from dlm_fiji.registration.block_correlation import block_shifts, spread_by_distance
-from dlm_fiji.registration.local_fit import local_step
+from dlm_fiji.registration.local_fit import RegionVotes, nodes_to_field, region_votes, solve_plate
 from dlm_fiji.registration.subpixel import smooth
 from dlm_fiji.registration.tiles import to_grey
 from dlm_fiji.registration.warp import Warp, composed
@@ -41,10 +41,13 @@ class ElasticSettings(Settings):
     first_count: int = setting(5, "Blocks along a side at the start, then two more each time", ge=1, source="004")
     min_similarity: float = setting(0.5, "Blocks that correlate less have no vote", ge=0, le=1, source="NanoJ's default")
     max_shift: float | None = setting(None, "Largest shift looked for, by default a third of the block", unit="px", gt=0)
-    window: float | None = setting(
-        None, "Gaussian window of the last fit, by default a twenty-fourth of the shorter side, 8 to 24", unit="px", gt=0
+    spacing: float | None = setting(
+        None, "Distance of the nodes of the fitted field, by default 1/32 of the shorter side, 6 to 16", unit="px", ge=2
     )
-    iterations: int = setting(8, "Fits a level, at most", ge=1)
+    bending: float = setting(
+        0.03, "Curvature allowed to the fitted field: larger follows finer warps, smaller resists noise", gt=0
+    )
+    iterations: int = setting(10, "Fits a level, at most", ge=1)
     sigma: float = setting(1.0, "Gaussian smoothing before measuring", unit="px", ge=0)
     channel: int | None = setting(None, "Reference channel; by default grey", ge=0)
 
@@ -185,44 +188,58 @@ def _by_blocks(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tup
 def _by_fit(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tuple[np.ndarray, int]:
     shape = (fixed.shape[0], fixed.shape[1])
     side = min(shape)
-    last = s.window or float(np.clip(side / 24, 8, 24))
-    displacement = np.zeros((2, *shape), np.float32)
-    count = 0
-    # large shifts: block correlation on images reduced so that a block is small
+    spacing = s.spacing or float(np.clip(side / 32, 6, 16))
+    nodes = (max(4, round(shape[0] / spacing)), max(4, round(shape[1] / spacing)))
     factor = 1
     while side / (2 * factor) >= 128:
         factor *= 2
     small_m, small_f = (_reduced(image, factor) for image in (moving, fixed))
-    grid = (small_f.shape[0], small_f.shape[1])
-    coarse = np.zeros((2, *grid), np.float32)
-    for share in (2, 4):
-        block = (max(16, grid[0] // share), max(16, grid[1] // share))
-        reach = None if s.max_shift is None else max(2.0, s.max_shift / factor)
-        blocks = block_shifts(
-            _warped(small_m, coarse), small_f, block, (block[0] // 2, block[1] // 2), max_shift=reach, polarity=0
-        )
-        strength = np.abs(blocks.similarity)
-        sure = max(0.15, 0.5 * float(strength.max()))
-        coarse = composed(coarse, spread_by_distance(blocks, grid, sure))
-        count += 1
-    levels = [f for f in (factor // 2**k for k in range(12)) if f >= 1]
-    for level, f in enumerate(levels):
-        level_m, level_f = (smooth(_reduced(image, f), s.sigma) for image in (moving, fixed))
+    coarse, count = _first_guess(small_m, small_f, s, factor)
+    field = np.stack([cv2.resize(layer, (nodes[1], nodes[0]), interpolation=cv2.INTER_AREA) for layer in coarse])
+    field = field.astype(float) * factor
+    distance = (shape[0] / nodes[0], shape[1] / nodes[1])
+    while True:
+        level_m, level_f = (smooth(_reduced(image, factor), s.sigma) for image in (moving, fixed))
         grid = (level_f.shape[0], level_f.shape[1])
-        if level:
-            coarse = _enlarged(coarse, grid)
-        start = max(last / f, min(grid) / 10)
-        windows = [start] if f > 1 else sorted({min(start, 3 * last), last}, reverse=True)
-        for window in windows:
-            for _ in range(s.iterations):
-                current = _warped(level_m, coarse)
-                step, _ = local_step(current, level_f, window, valid=_inside(coarse))
-                coarse = composed(coarse, step)
-                count += 1
-                if float(np.sqrt((step**2).sum(axis=0).mean())) < 0.01:
-                    break
-    displacement[:] = coarse
-    return displacement, count
+        for _ in range(s.iterations):
+            displacement = nodes_to_field(field / factor, grid)
+            current = _warped(level_m, displacement)
+            # windows overlap widely while the image is small, and narrow down with it
+            spread = max(1.0, 4.0 * factor / distance[0])
+            votes = region_votes(current, level_f, nodes, valid=_inside(displacement), sigma=s.sigma, spread=spread)
+            new = solve_plate(
+                _in_full_pixels(votes, factor), field, distance, s.bending
+            )
+            step = float(np.sqrt(((new - field) ** 2).sum(axis=0).mean()))
+            field = new
+            count += 1
+            if step < 0.01 * factor:
+                break
+        if factor == 1:
+            break
+        factor //= 2
+    return nodes_to_field(field, shape), count
+
+
+def _in_full_pixels(votes: RegionVotes, factor: int) -> RegionVotes:
+    """Votes measured on an image reduced by ``factor``, for shifts counted in full-size pixels."""
+    return RegionVotes(votes.information / factor**2, votes.pull / factor, votes.agreement)
+
+
+def _first_guess(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings, factor: int) -> tuple[np.ndarray, int]:
+    """Large shifts, by block correlation on images reduced by ``factor``; (2, h, w) in their pixels."""
+    grid = (fixed.shape[0], fixed.shape[1])
+    coarse = np.zeros((2, *grid), np.float32)
+    reach = None if s.max_shift is None else max(2.0, s.max_shift / factor)
+    shares = (2, 4)
+    for share in shares:
+        block = (max(16, grid[0] // share), max(16, grid[1] // share))
+        blocks = block_shifts(
+            _warped(moving, coarse), fixed, block, (block[0] // 2, block[1] // 2), max_shift=reach, polarity=0
+        )
+        sure = max(0.15, 0.5 * float(np.abs(blocks.similarity).max()))
+        coarse = composed(coarse, spread_by_distance(blocks, grid, sure))
+    return coarse, len(shares)
 
 
 def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
@@ -233,12 +250,3 @@ def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
         image, ((0, size[1] * factor - image.shape[0]), (0, size[0] * factor - image.shape[1])), mode="symmetric"
     )
     return cv2.resize(padded, size, interpolation=cv2.INTER_AREA)
-
-
-def _enlarged(displacement: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The field at twice the pixels a side, cut to ``shape``."""
-    layers = [
-        cv2.resize(layer, (2 * layer.shape[1], 2 * layer.shape[0]), interpolation=cv2.INTER_LINEAR)
-        for layer in displacement
-    ]
-    return 2 * np.stack(layers)[:, : shape[0], : shape[1]]

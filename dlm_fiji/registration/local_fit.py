@@ -1,102 +1,187 @@
-"""Dense sub-pixel fit: around every pixel the shift, gain and offset that explain the fixed image best.
+"""Dense sub-pixel fit: what every small region says about the shift, and one smooth field that obeys them all.
 
-In a Gaussian window w around p, minimise Σ w (fixed - gain·moving(· + e) - offset)² over e, gain and offset
-(Lucas & Kanade 1981, with the brightness free in every window). All windows are solved at once: the sums of products
-are Gaussian blurs. Because gain may have any sign and offset any size, an inverted or gamma-changed pair needs nothing
-special.
+In a window around each node, fixed ≈ gain·moving(· + e) + offset, with gain and offset free in every window
+(Lucas & Kanade 1981, gradients of both images averaged as in Malis' efficient second-order minimisation). An inverted
+or gamma-changed pair therefore needs nothing special. Each window yields a 2 × 2 information matrix N and a vector b;
+the field d minimises Σ (d - d₀ - N⁻¹b)ᵀ N (d - d₀ - N⁻¹b) + ∫|∇∇d|²/κ², the bending energy of a thin plate: a smooth
+edge says nothing along itself, an empty region nothing at all, and there the plate decides.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import splu
 
-__all__ = ["local_step"]
+__all__ = ["RegionVotes", "nodes_to_field", "region_votes", "solve_plate"]
 
 
-def local_step(
+class RegionVotes:
+    """What the windows say: ``information`` (3, h, w) yy, yx, xx in px⁻², ``pull`` (2, h, w) y, x in px⁻¹,
+    ``agreement`` (h, w) squared local correlation 0 … 1."""
+
+    def __init__(self, information: np.ndarray, pull: np.ndarray, agreement: np.ndarray) -> None:
+        self.information, self.pull, self.agreement = information, pull, agreement
+
+
+def region_votes(
     moving: np.ndarray,
     fixed: np.ndarray,
-    window: float,
+    nodes: tuple[int, int],
     *,
-    valid: np.ndarray | None = None,
-    ridge: float = 0.02,
-    limit: float = 1.0,
-    cell: int = 4,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One Gauss-Newton step everywhere.
+    valid: np.ndarray,
+    sigma: float,
+    spread: float = 1.0,
+    model_error: float = 0.02,
+) -> RegionVotes:
+    """Information and pull of the windows around ``nodes`` evenly spread cells.
 
     Parameters
     ----------
     moving, fixed
-        (H, W) float32, already aligned to about a pixel, smoothed so that gradients mean something.
-    window
-        Standard deviation of the Gaussian window, px.
+        (H, W) float32, aligned to about a pixel, smoothed by ``sigma`` px.
+    nodes
+        Cells (h, w) in which the image is divided.
     valid
-        (H, W) float32 weights 0 … 1; 0 where moving was read outside its image.
-    ridge
-        Strength of "no shift" where there is no content, as a share of the image's mean gradient energy.
-    limit
-        Longest step, px.
-    cell
-        Sums are taken over cell × cell px first.
-
-    Returns
-    -------
-    step : (2, H, W) float32
-        e, to be added: fixed(p) ≈ gain·moving(p + e) + offset.
-    agreement : (h, w) float32
-        Local squared correlation, 0 … 1, one value a cell.
+        (H, W) float32 weights 0 … 1, 0 where moving was read outside its image.
+    spread
+        Standard deviation of the Gaussian window, in cells.
+    model_error
+        Part of the local variance that gain and offset are not trusted to explain.
     """
     height, width = fixed.shape
-    cell = max(1, min(cell, int(window / 2) or 1))
-    gy = cv2.Sobel(moving, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
-    gx = cv2.Sobel(moving, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-    weight = np.ones_like(fixed) if valid is None else valid
-    size = (-(-width // cell), -(-height // cell))
+    size = (nodes[1], nodes[0])
+    my, mx = _gradient(moving)
+    fy, fx = _gradient(fixed)
 
     def mean(product: np.ndarray) -> np.ndarray:
-        small = cv2.resize(product, size, interpolation=cv2.INTER_AREA) if cell > 1 else product
-        return cv2.GaussianBlur(small, (0, 0), window / cell, borderType=cv2.BORDER_CONSTANT)
+        small = cv2.resize(product, size, interpolation=cv2.INTER_AREA)
+        return cv2.GaussianBlur(small, (0, 0), spread, borderType=cv2.BORDER_CONSTANT).astype(np.float64)
 
-    m, f = moving, fixed
-    wy, wx, wm, wf = weight * gy, weight * gx, weight * m, weight * f
-    total = np.maximum(mean(weight), 1e-6)
-    sums = {
-        name: mean(product) / total
-        for name, product in {
-            "y": wy, "x": wx, "m": wm, "f": wf,
-            "yy": wy * gy, "yx": wy * gx, "xx": wx * gx, "ym": wy * m, "xm": wx * m, "mm": wm * m,
-            "yf": wy * f, "xf": wx * f, "mf": wm * f, "ff": wf * f,
-        }.items()
-    }  # fmt: skip
+    amount = np.maximum(mean(valid), 1e-6)
+    layers = {"m": moving, "f": fixed, "a": my, "b": mx, "c": fy, "d": fx}
+    weighted = {name: layer * valid for name, layer in layers.items()}
+    single = {name: mean(layer) / amount for name, layer in weighted.items()}
 
-    def covariance(a: str, b: str) -> np.ndarray:
-        return sums[a + b] - sums[a] * sums[b]
+    def covariance(p: str, q: str) -> np.ndarray:
+        return mean(weighted[p] * layers[q]) / amount - single[p] * single[q]
 
     mm, ff, mf = covariance("m", "m"), covariance("f", "f"), covariance("m", "f")
-    scale_m, scale_f = float(mm.mean()) + 1e-20, float(ff.mean()) + 1e-20
-    gain = mf / (mm + 1e-3 * scale_m)
-    agreement = np.clip(mf**2 / ((mm + 1e-3 * scale_m) * (ff + 1e-3 * scale_f)), 0, 1)
-    # the brightness is eliminated: gradients are replaced by what of them is not explained by moving itself
-    ratio_y, ratio_x = (covariance(g, "m") / (mm + 1e-3 * scale_m) for g in "yx")
-    a_yy = covariance("y", "y") - ratio_y * covariance("y", "m")
-    a_yx = covariance("y", "x") - ratio_y * covariance("x", "m")
-    a_xx = covariance("x", "x") - ratio_x * covariance("x", "m")
-    r_y = covariance("y", "f") - ratio_y * mf
-    r_x = covariance("x", "f") - ratio_x * mf
-    # (gain e) solves A (gain e) = r; weighting by gain² keeps windows that do not agree from shouting
-    energy = gain**2
-    prior = ridge * float((energy * (a_yy + a_xx)).mean()) + 1e-20
-    n_yy, n_xx, n_yx = energy * a_yy + prior, energy * a_xx + prior, energy * a_yx
-    b_y, b_x = gain * r_y, gain * r_x
-    determinant = np.maximum(n_yy * n_xx - n_yx**2, 1e-30)
-    step = np.stack([(n_xx * b_y - n_yx * b_x) / determinant, (n_yy * b_x - n_yx * b_y) / determinant])
-    length = np.sqrt((step**2).sum(axis=0))
-    step *= np.minimum(1, limit / np.maximum(length, 1e-9))
-    if cell > 1:
-        full = (size[0] * cell, size[1] * cell)
-        step = np.stack(
-            [cv2.resize(s, full, interpolation=cv2.INTER_LINEAR)[:height, :width] for s in step.astype(np.float32)]
-        )
-    return step.astype(np.float32), agreement.astype(np.float32)
+    small_m, small_f = 1e-3 * mm.mean() + 1e-20, 1e-3 * ff.mean() + 1e-20
+    gain = mf / (mm + small_m)
+    agreement = np.clip(mf**2 / ((mm + small_m) * (ff + small_f)), 0, 1)
+    variance = np.maximum(ff - gain * mf, 0) + model_error * ff + small_f
+    on_m = {name: covariance(name, "m") for name in "abcd"}
+    on_f = {name: covariance(name, "f") for name in "abcd"}
+
+    def common(p: str, q: str) -> np.ndarray:
+        return gain * (covariance(p, q) - on_m[p] * on_m[q] / (mm + small_m))
+
+    yy, xx = common("a", "c"), common("b", "d")
+    yx = 0.5 * (common("a", "d") + common("b", "c"))
+    pull_y, pull_x = (
+        0.5 * (gain * (on_f[p] - gain * on_m[p]) + (on_f[q] - gain * on_m[q])) for p, q in (("a", "c"), ("b", "d"))
+    )
+    # only gradients that both images share count; noise gives products of either sign, which are cut off here
+    middle, half = 0.5 * (yy + xx), np.hypot(0.5 * (yy - xx), yx)
+    high, low = np.maximum(middle + half, 0), np.maximum(middle - half, 0)
+    cos, sin = _axis(yy, yx, xx)
+    yy, xx = high * cos**2 + low * sin**2, high * sin**2 + low * cos**2
+    yx = (high - low) * cos * sin
+    independent = max(1.0, 4 * np.pi * sigma**2)
+    pixels = height * width / (nodes[0] * nodes[1]) / independent
+    strength = pixels * amount / variance
+    return RegionVotes(np.stack([yy, yx, xx]) * strength, np.stack([pull_y, pull_x]) * strength, agreement)
+
+
+def _gradient(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    kernel = np.array([-0.5, 0, 0.5])
+    one = np.ones(1)
+    return cv2.sepFilter2D(image, cv2.CV_32F, one, kernel), cv2.sepFilter2D(image, cv2.CV_32F, kernel, one)
+
+
+def _axis(yy: np.ndarray, yx: np.ndarray, xx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine of the main axis of [[yy, yx], [yx, xx]], measured from y."""
+    angle = 0.5 * np.arctan2(2 * yx, yy - xx)
+    return np.cos(angle), np.sin(angle)
+
+
+@lru_cache(maxsize=16)
+def _bending(nodes: tuple[int, int]) -> sparse.csc_matrix:
+    """Bending energy ∫ dyy² + 2 dyx² + dxx² of values on a grid of unit spacing; no cost for an affine field."""
+    height, width = nodes
+
+    def second(n: int) -> sparse.csr_matrix:
+        return sparse.diags_array([1.0, -2.0, 1.0], offsets=[0, 1, 2], shape=(max(n - 2, 0), n)).tocsr()
+
+    def first(n: int) -> sparse.csr_matrix:
+        return sparse.diags_array([-1.0, 1.0], offsets=[0, 1], shape=(n - 1, n)).tocsr()
+
+    yy = sparse.kron(second(height), sparse.eye_array(width))
+    xx = sparse.kron(sparse.eye_array(height), second(width))
+    yx = sparse.kron(first(height), first(width))
+    return (yy.T @ yy + 2 * yx.T @ yx + xx.T @ xx).tocsc()
+
+
+def solve_plate(votes: RegionVotes, current: np.ndarray, spacing: tuple[float, float], bending: float) -> np.ndarray:
+    """The field (2, h, w) px that obeys the votes and bends little.
+
+    Parameters
+    ----------
+    votes
+        Information and pull at every node, measured with ``current`` applied.
+    current
+        (2, h, w) px.
+    spacing
+        Distance of the nodes (y, x), px.
+    bending
+        κ: root mean square curvature expected of the field, px per px², times the length over which it keeps its sign.
+    """
+    count = current[0].size
+    yy, yx, xx = (layer.ravel() for layer in votes.information)
+    old = current.reshape(2, -1)
+    # a plate of curvature kappa: the area element of a node is its cell, second differences carry 1/spacing²
+    cell = spacing[0] * spacing[1]
+    plate = _bending((current.shape[1], current.shape[2])) * (1 / (bending**2 * cell))
+    faint = 1e-6 * float(np.mean(yy + xx)) + 1e-9
+    matrix = sparse.block_array(
+        [
+            [plate + sparse.diags_array(yy + faint), sparse.diags_array(yx)],
+            [sparse.diags_array(yx), plate + sparse.diags_array(xx + faint)],
+        ]
+    ).tocsc()
+    right = np.concatenate(
+        [
+            votes.pull[0].ravel() + yy * old[0] + yx * old[1] + faint * old[0],
+            votes.pull[1].ravel() + yx * old[0] + xx * old[1] + faint * old[1],
+        ]
+    )
+    solution = splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(right)
+    return solution.reshape(2, *current.shape[1:]) if count else current
+
+
+def nodes_to_field(nodes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The field (2, H, W) float32 from its nodes (2, h, w), which lie at the cells' centres: cubic, continued straight.
+
+    Outside the outermost nodes the field goes on linearly, so that a rotation or a scale stays one to the corner.
+    """
+    layers = []
+    for layer in nodes:
+        padded = np.pad(layer, 3, mode="reflect", reflect_type="odd") if min(layer.shape) > 3 else np.pad(layer, 3, "edge")
+        height, width = shape
+        rows = (np.arange(height, dtype=np.float32) + 0.5) * (layer.shape[0] / height) - 0.5 + 3
+        cols = (np.arange(width, dtype=np.float32) + 0.5) * (layer.shape[1] / width) - 0.5 + 3
+        wide = _cubic_rows(_cubic_rows(padded, rows).T, cols).T
+        layers.append(wide)
+    return np.stack(layers).astype(np.float32)
+
+
+def _cubic_rows(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Catmull-Rom interpolation along the first axis."""
+    low = np.clip(np.floor(at).astype(int), 1, len(values) - 3)
+    t = (at - low)[:, None]
+    a, b, c, d = (values[low + k] for k in (-1, 0, 1, 2))
+    return b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))

@@ -14,7 +14,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import splu
+from scipy.linalg import solveh_banded
 
 __all__ = ["RegionVotes", "nodes_to_field", "region_votes", "solve_plate"]
 
@@ -110,8 +110,12 @@ def _axis(yy: np.ndarray, yx: np.ndarray, xx: np.ndarray) -> tuple[np.ndarray, n
 
 
 @lru_cache(maxsize=16)
-def _bending(nodes: tuple[int, int]) -> sparse.csc_matrix:
-    """Bending energy ∫ dyy² + 2 dyx² + dxx² of values on a grid of unit spacing; no cost for an affine field."""
+def _bending_bands(nodes: tuple[int, int]) -> np.ndarray:
+    """Bending energy ∫ dyy² + 2 dyx² + dxx² of values on a grid of unit spacing, as bands for both components.
+
+    The unknowns are ordered node by node along the columns, y before x, so that the matrix is narrow:
+    row k holds the k-th subdiagonal, as :func:`scipy.linalg.solveh_banded` wants it. An affine field costs nothing.
+    """
     height, width = nodes
 
     def second(n: int) -> sparse.csr_matrix:
@@ -123,7 +127,11 @@ def _bending(nodes: tuple[int, int]) -> sparse.csc_matrix:
     yy = sparse.kron(second(height), sparse.eye_array(width))
     xx = sparse.kron(sparse.eye_array(height), second(width))
     yx = sparse.kron(first(height), first(width))
-    return (yy.T @ yy + 2 * yx.T @ yx + xx.T @ xx).tocsc()
+    energy = sparse.kron(yy.T @ yy + 2 * yx.T @ yx + xx.T @ xx, sparse.eye_array(2)).tocoo()
+    lower = energy.row >= energy.col
+    bands = np.zeros((4 * width + 2, 2 * height * width))
+    np.add.at(bands, (energy.row[lower] - energy.col[lower], energy.col[lower]), energy.data[lower])
+    return bands
 
 
 def solve_plate(votes: RegionVotes, current: np.ndarray, spacing: tuple[float, float], bending: float) -> np.ndarray:
@@ -140,27 +148,26 @@ def solve_plate(votes: RegionVotes, current: np.ndarray, spacing: tuple[float, f
     bending
         κ: root mean square curvature expected of the field, px per px², times the length over which it keeps its sign.
     """
-    count = current[0].size
+    if current.shape[2] > current.shape[1]:
+        # the band is as wide as a row: run along the shorter side
+        turned = RegionVotes(
+            votes.information[::-1].transpose(0, 2, 1), votes.pull[::-1].transpose(0, 2, 1), votes.agreement.T
+        )
+        field = solve_plate(turned, current[::-1].transpose(0, 2, 1), (spacing[1], spacing[0]), bending)
+        return field[::-1].transpose(0, 2, 1)
     yy, yx, xx = (layer.ravel() for layer in votes.information)
     old = current.reshape(2, -1)
     # a plate of curvature kappa: the area element of a node is its cell, second differences carry 1/spacing²
-    cell = spacing[0] * spacing[1]
-    plate = _bending((current.shape[1], current.shape[2])) * (1 / (bending**2 * cell))
+    bands = _bending_bands((current.shape[1], current.shape[2])) / (bending**2 * spacing[0] * spacing[1])
     faint = 1e-6 * float(np.mean(yy + xx)) + 1e-9
-    matrix = sparse.block_array(
-        [
-            [plate + sparse.diags_array(yy + faint), sparse.diags_array(yx)],
-            [sparse.diags_array(yx), plate + sparse.diags_array(xx + faint)],
-        ]
-    ).tocsc()
-    right = np.concatenate(
-        [
-            votes.pull[0].ravel() + yy * old[0] + yx * old[1] + faint * old[0],
-            votes.pull[1].ravel() + yx * old[0] + xx * old[1] + faint * old[1],
-        ]
-    )
-    solution = splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(right)
-    return solution.reshape(2, *current.shape[1:]) if count else current
+    bands[0, 0::2] += yy + faint
+    bands[0, 1::2] += xx + faint
+    bands[1, 0::2] += yx
+    right = np.empty(2 * old.shape[1])
+    right[0::2] = votes.pull[0].ravel() + (yy + faint) * old[0] + yx * old[1]
+    right[1::2] = votes.pull[1].ravel() + yx * old[0] + (xx + faint) * old[1]
+    solution = solveh_banded(bands, right, lower=True, overwrite_ab=True, overwrite_b=True, check_finite=False)
+    return solution.reshape(*current.shape[1:], 2).transpose(2, 0, 1)
 
 
 def nodes_to_field(nodes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -11,11 +11,12 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psutil
+import typer
 
-__all__ = ["Finding", "collect", "doctor"]
+__all__ = ["Finding", "collect", "command", "doctor"]
 
 #: The demo was made to fit here.
 DEMO_MEMORY_GIB = 4.0
@@ -54,6 +55,13 @@ def collect(start_imagej: bool = True) -> list[Finding]:
         _imagej(start_imagej),
         *_plugins(),
     ]
+
+
+def command(
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> int:
+    """Say what this machine has for dlm_fiji, what is missing, and what to do."""
+    return doctor(json)
 
 
 def doctor(json: bool = False) -> int:

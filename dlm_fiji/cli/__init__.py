@@ -1,0 +1,71 @@
+"""The command line: thin commands that read arguments, call one step or the pipeline, and print.
+
+Every :class:`dlm_fiji.errors.DlmError` becomes one sentence on standard error and exit code 2; ``--debug`` shows
+the traceback. Heavy imports happen inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "pipeline": "pipeline",
+    "doctor": "doctor",
+}
+"""Command name → module of this package with a function ``command``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 2 something the user can mend, 130 interrupted."""
+    import typer
+
+    from dlm_fiji import __version__
+    from dlm_fiji.errors import DlmError
+
+    app = typer.Typer(
+        name="dlm_fiji",
+        help="Deep-learning microscopy: the image of a better lens, and how far to trust it. Research use only.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            print(f"dlm_fiji {__version__}")
+            raise typer.Exit
+
+    @app.callback()
+    def options(
+        version: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Print the version."),
+    ) -> None:
+        pass
+
+    for name, module in COMMANDS.items():
+        app.command(name)(importlib.import_module(f"dlm_fiji.cli.{module}").command)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        code = app(given, prog_name="dlm_fiji", standalone_mode=False)
+    except DlmError as error:
+        if debug:
+            raise
+        print(f"dlm_fiji: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dlm_fiji: stopped; the same command goes on from here.", file=sys.stderr)
+        return 130
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        # Typer brings its own copy of click, so its usage errors are known by what they can do.
+        if hasattr(error, "show") and hasattr(error, "exit_code") and not debug:
+            error.show()
+            return 2
+        raise
+    return code if isinstance(code, int) else 0

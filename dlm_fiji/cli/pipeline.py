@@ -1,0 +1,50 @@
+"""``dlm_fiji pipeline``: the main job."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+__all__ = ["command"]
+
+
+def command(
+    config: Annotated[
+        Optional[str], typer.Argument(help="A TOML file or a preset (demo, paper); without it: demo.")
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Run folder; ./dlm_demo for the demo.")] = None,
+    engine: Annotated[Optional[str], typer.Option(help="native, or fiji for the plugins the papers used.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    log: Annotated[Optional[Path], typer.Option(help="Append every line to this file.")] = None,
+) -> None:
+    """From tiles and label images to a comparison report.
+
+    Without an argument the built-in demo runs: a real micrograph seen through a simulated microscope. Ctrl-C
+    leaves a run that the same command continues. --debug shows tracebacks.
+    """
+    from dlm_fiji.pipeline import load_settings, preset, run_pipeline
+    from dlm_fiji.pipeline.configuration import PRESETS, PipelineSettings
+    from dlm_fiji.pipeline.console import Console
+
+    name = config or "demo"
+    if name in PRESETS:
+        settings, target = preset(name), out or Path(f"dlm_{name}")
+    else:
+        path = Path(name)
+        settings, target = load_settings(path), out or Path(f"{path.stem}_run")
+    if engine is not None:
+        settings = PipelineSettings.of(settings, engine=engine)
+    console = Console(quiet=quiet, log=log)
+    if config is None:
+        console.note(f"No configuration was given: the built-in demo runs into {target}.")
+    run_pipeline(
+        settings,
+        target,
+        name=Path(name).stem,
+        command=shlex.join(["python", "-m", "dlm_fiji", *sys.argv[1:]]),
+        console=console,
+    )

@@ -1,8 +1,9 @@
-"""What a micrograph is here: an ``xarray.DataArray`` with pixel size, channel names and optics, and its files.
+"""What a micrograph is here: an ``xarray.DataArray`` with pixel size, channels and optics, and its files.
 
 Dimensions are a subset of ``t z c y x`` in that order. ``y``, ``x`` and ``z`` have coordinates in µm (pixel
-centres, the first at 0) only where the pixel size is known; RGB is ``c = ["red", "green", "blue"]``, not a lost
-axis. ``attrs`` holds what is known of the optics: ``objective``, ``na``, ``magnification``, ``wavelength_um``.
+centres, the first at 0) only where the pixel size is known; RGB is ``c = ["red", "green", "blue"]``, not a
+lost axis. ``attrs`` holds what is known of the optics: ``objective``, ``na``, ``magnification``,
+``wavelength_um``.
 """
 
 import lazy_loader as _lazy

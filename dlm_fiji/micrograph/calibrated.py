@@ -39,7 +39,8 @@ def from_array(
     like
         An image whose pixel size, channel names, leading axes and attributes are taken over.
     dims
-        Names of the axes of ``array``, a subset of ``t z c y x`` with ``c`` anywhere, e.g. ``("z", "y", "x")``.
+        Names of the axes of ``array``, a subset of ``t z c y x`` with ``c`` anywhere, e.g. ``("z", "y",
+        "x")``.
     channels
         Names of the channels.
     z_step_um
@@ -55,7 +56,8 @@ def from_array(
     Raises
     ------
     InputError
-        The axes do not fit, or ``like`` has a pixel size but another number of pixels and ``pixel_um`` is missing.
+        The axes do not fit, or ``like`` has a pixel size but another number of pixels and ``pixel_um`` is
+        missing.
     """
     array = np.asarray(array)
     if dims is None:
@@ -77,7 +79,7 @@ def from_array(
 
     coords: dict[str, Any] = {}
     if pixel_um is not None:
-        dy, dx = (pixel_um, pixel_um) if np.isscalar(pixel_um) else pixel_um  # type: ignore[misc]
+        dy, dx = (float(size) for size in np.broadcast_to(np.asarray(pixel_um, dtype=float), 2))
         if not (np.isfinite([dy, dx]).all() and min(dy, dx) > 0):
             raise InputError(f"A pixel size must be a positive number of µm (given: {pixel_um}).")
         coords["y"] = ("y", np.arange(sizes["y"]) * float(dy), {"units": "µm"})
@@ -99,7 +101,7 @@ def from_array(
 
 
 def to_array(image: xr.DataArray) -> np.ndarray:
-    """The values of ``image`` as (H, W) or (H, W, C), leading ``t`` and ``z`` axes kept in front; a contiguous array.
+    """The values of ``image`` as (H, W) or (H, W, C), contiguous; ``t`` and ``z`` axes stay in front.
 
     This is the layout of the layers below: registration, networks, measures.
     """

@@ -29,8 +29,8 @@ _KNOWN = "TIFF, OME-TIFF, SVS, PNG, JPEG and OME-Zarr"
 def open_image(path: str | os.PathLike[str], *, series: int = 0) -> xr.DataArray:
     """Read a micrograph.
 
-    TIFF (plain, ImageJ hyperstack, OME, SVS; either byte order), PNG, JPEG and OME-Zarr. The format is told by the
-    content, not by the name.
+    TIFF (plain, ImageJ hyperstack, OME, SVS; either byte order), PNG, JPEG and OME-Zarr. The format is told
+    by the content, not by the name.
 
     Parameters
     ----------
@@ -42,9 +42,10 @@ def open_image(path: str | os.PathLike[str], *, series: int = 0) -> xr.DataArray
     Returns
     -------
     xarray.DataArray
-        Dimensions a subset of ``t z c y x`` in that order, axes of length one left out, values as stored. RGB is
-        ``c`` with ``red green blue``. ``y x z`` have coordinates in µm where the file gives a pixel size. A pixel
-        larger than 20 µm that only a resolution tag gives is taken for a print resolution (72 dpi …) and ignored.
+        Dimensions a subset of ``t z c y x`` in that order, axes of length one left out, values as stored. RGB
+        is ``c`` with ``red green blue``. ``y x z`` have coordinates in µm where the file gives a pixel size.
+        A pixel larger than 20 µm that only a resolution tag gives is taken for a print resolution (72 dpi …)
+        and ignored.
 
     Raises
     ------
@@ -84,11 +85,11 @@ def save_image(
     image
         A calibrated image, or a plain (H, W) or (H, W, C) array.
     path
-        ``.tif`` (as ImageJ writes it where ImageJ has the type), ``.ome.tif``, ``.png``, ``.jpg`` or ``.ome.zarr``.
-        Boolean images become 0 and 255.
+        ``.tif`` (as ImageJ writes it where ImageJ has the type), ``.ome.tif``, ``.png``, ``.jpg`` or
+        ``.ome.zarr``. Boolean images become 0 and 255.
     provenance
-        What made the image: any mapping that JSON can hold. It is stored in the file's metadata and read back by
-        :func:`provenance`.
+        What made the image: any mapping that JSON can hold. It is stored in the file's metadata and read back
+        by :func:`provenance`.
     compression
         TIFF: a codec such as ``"zlib"`` or ``"zstd"``; PNG: level 0–9; JPEG: quality 1–100 (95).
 
@@ -157,7 +158,7 @@ def provenance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def is_image_file(path: str | os.PathLike[str]) -> bool:
-    """Whether the name of ``path`` ends like an image that :func:`open_image` reads; hidden files do not count."""
+    """Whether ``path`` is named like an image that :func:`open_image` reads; hidden files do not count."""
     name = Path(path).name.lower()
     return not name.startswith(".") and any(name.endswith(ending) for ending in _ENDINGS)
 

@@ -86,7 +86,7 @@ def _facts(picture: Image.Image) -> Facts:
 
 
 def _set_density(path: Path, pixel: tuple[float, float]) -> None:
-    """Pixels a cm in the JFIF header, which Pillow writes in inches only; left alone where 16 bits are too few."""
+    """Pixels a cm in the JFIF header (Pillow writes inches only); left alone where 16 bits are too few."""
     density = [round(10000 / size) for size in pixel]
     with open(path, "r+b") as file:
         head = file.read(64)

@@ -82,7 +82,7 @@ class Facts:
 
     def trust_resolution(self, dy: float, dx: float) -> None:
         """Take a pixel size from a resolution tag unless it is a print resolution."""
-        if np.isfinite([dy, dx]).all() and 0 < min(dy, dx) and max(dy, dx) <= LARGEST_PIXEL_UM:
+        if np.isfinite([dy, dx]).all() and min(dy, dx) > 0 and max(dy, dx) <= LARGEST_PIXEL_UM:
             self.pixel_um = (float(f"{dy:.9g}"), float(f"{dx:.9g}"))
 
     def image(self, array: np.ndarray, dims: tuple[str, ...]) -> xr.DataArray:
@@ -133,7 +133,7 @@ def record(image: xr.DataArray, provenance: dict[str, Any] | None) -> str:
 
 
 def _find_block(text: str | None) -> dict[str, Any] | None:
-    """Our block, alone in ``text``, inside a larger JSON object (a plain TIFF's description), or after other text."""
+    """Our block: alone in ``text``, in a larger JSON object (a plain TIFF's description), or after text."""
     for start in (0, (text or "").find('{"' + KEY + '"')):
         if not text or start < 0:
             continue

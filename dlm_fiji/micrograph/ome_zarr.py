@@ -1,4 +1,4 @@
-"""OME-Zarr (NGFF 0.4, Zarr format 2): a folder of chunks with a resolution pyramid, for images larger than memory."""
+"""OME-Zarr (NGFF 0.4, Zarr format 2): a folder of chunks and a pyramid, for images larger than memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import xarray as xr
 import zarr
 
 from dlm_fiji.errors import InputError
+from dlm_fiji.micrograph.calibrated import pixel_size_um
 from dlm_fiji.micrograph.metadata import KEY, Facts, record, steps_of, unit_in_um
 
 __all__ = ["attributes", "facts_of", "level_zero", "read", "write"]
@@ -66,19 +67,14 @@ def facts_of(path: Path) -> Facts:
 
 
 def write(image: xr.DataArray, path: Path, provenance: dict[str, Any] | None) -> None:
-    """Write ``image`` with its pyramid to the new folder ``path``."""
-    from dlm_fiji.micrograph.pyramids import add_levels
-
+    """Write ``image`` to the new folder ``path``; ``PyramidWriter`` is for images that need a pyramid."""
     group = zarr.open_group(str(path), mode="w", zarr_format=2)
     dims = [str(dim) for dim in image.dims]
     values = image.values.astype(np.uint8) * 255 if image.dtype == bool else image.values
-    chunks = tuple(
-        min(size, CHUNK) if dim in "yx" else 1 for dim, size in zip(dims, values.shape, strict=True)
-    )
-    base = group.create_array("0", shape=values.shape, chunks=chunks, dtype=values.dtype, **SEPARATOR)
-    base[...] = values
-    count = add_levels(group, dims)
-    group.attrs.update(attributes(image, provenance, dims, count, path.name))
+    chunks = tuple(min(n, CHUNK) if dim in "yx" else 1 for dim, n in zip(dims, values.shape, strict=True))
+    array = group.create_array("0", shape=values.shape, chunks=chunks, dtype=values.dtype, **SEPARATOR)
+    array[...] = values
+    group.attrs.update(attributes(image, provenance, dims, 1, path.name))
 
 
 #: Chunks in nested folders, as OME-Zarr readers expect.
@@ -88,10 +84,8 @@ SEPARATOR: dict[str, Any] = {"chunk_key_encoding": {"name": "v2", "separator": "
 def attributes(
     image: xr.DataArray, provenance: dict[str, Any] | None, dims: list[str], levels: int, name: str
 ) -> dict[str, Any]:
-    """The attributes of the folder; ``image`` may be a small stand-in that only carries calibration and names."""
+    """The attributes of the folder; ``image`` may be a small stand-in with calibration and names."""
     z_step, t_step = steps_of(image)
-    from dlm_fiji.micrograph.calibrated import pixel_size_um
-
     pixel = pixel_size_um(image)
     known = {"z": z_step, "t": t_step} | ({"y": pixel[0], "x": pixel[1]} if pixel is not None else {})
     axes, scale = [], []
@@ -101,18 +95,11 @@ def attributes(
             axis["unit"] = "second" if dim == "t" else "micrometer"
         axes.append(axis)
         scale.append(known.get(dim) or 1.0)
-    datasets = [
-        {
-            "path": str(level),
-            "coordinateTransformations": [
-                {
-                    "type": "scale",
-                    "scale": [s * 2**level if d in "yx" else s for d, s in zip(dims, scale, strict=True)],
-                }
-            ],
-        }
-        for level in range(levels)
-    ]
+    datasets = []
+    for level in range(levels):
+        zoomed = [size * 2**level if dim in "yx" else size for dim, size in zip(dims, scale, strict=True)]
+        transform = {"type": "scale", "scale": zoomed}
+        datasets.append({"path": str(level), "coordinateTransformations": [transform]})
     content: dict[str, Any] = {
         "multiscales": [{"version": "0.4", "name": name, "axes": axes, "datasets": datasets, "type": "mean"}],
         KEY: record(image, provenance),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tifffile
@@ -17,9 +18,10 @@ from dlm_fiji.errors import InputError
 from dlm_fiji.micrograph import ome_zarr, tiff
 from dlm_fiji.micrograph.calibrated import from_array
 from dlm_fiji.micrograph.metadata import record
-from dlm_fiji.micrograph.writing import atomic_write
+from dlm_fiji.micrograph.raw import RawPixels
+from dlm_fiji.micrograph.writing import PART_PREFIX, atomic_write
 
-__all__ = ["PyramidWriter", "add_levels"]
+__all__ = ["PyramidWriter", "ZarrLevels", "add_levels"]
 
 #: A level no larger than this on its longer side is the last.
 SMALLEST = 512
@@ -28,9 +30,9 @@ SMALLEST = 512
 class PyramidWriter:
     """Regions in, in any order; a pyramidal OME-TIFF or OME-Zarr out.
 
-    Use it in a ``with`` block: the file appears at ``path`` when the block ends without an error, whole. OME-TIFF
-    needs as much disk again for the time of writing, as TIFF wants its tiles in order. Memory holds one region and
-    a few rows of tiles. Regions that were never written are zero.
+    Use it in a ``with`` block: the file appears at ``path`` when the block ends without an error, whole.
+    OME-TIFF needs as much disk again for the time of writing, as TIFF wants its tiles in order. Memory holds
+    one region and a few rows of tiles. Regions that were never written are zero.
 
     Parameters
     ----------
@@ -90,23 +92,19 @@ class PyramidWriter:
             np.zeros((2, 2, *self.shape[2:]), self.dtype), pixel_um, channels=channels, **attrs
         )
         self._stack = ExitStack()
-        self._group: Any = None
 
     def __enter__(self) -> PyramidWriter:
         self._part = self._stack.enter_context(atomic_write(self.path))
-        self._scratch = self._part if self._zarr else self._part.with_name(self._part.name + ".scratch")
-        if not self._zarr:
-            self._stack.callback(shutil.rmtree, self._scratch, ignore_errors=True)
-        self._dims = ["y", "x"] if len(self.shape) == 2 else ["c", "y", "x"]
-        sizes = self.shape[:2] if len(self.shape) == 2 else (self.shape[2], *self.shape[:2])
-        chunks = tuple(
-            min(n, self._tile) if dim in "yx" else 1 for n, dim in zip(sizes, self._dims, strict=True)
-        )
         try:
-            self._group = zarr.open_group(str(self._scratch), mode="w", zarr_format=2)
-            self._base = self._group.create_array(
-                "0", shape=sizes, chunks=chunks, dtype=self.dtype, fill_value=0, **ome_zarr.SEPARATOR
-            )
+            if self._zarr:
+                self._levels: Any = ZarrLevels(zarr.open_group(str(self._part), mode="w", zarr_format=2))
+            else:
+                # In the same folder: the disk that has room for the file has room for this.
+                scratch = tempfile.mkdtemp(prefix=PART_PREFIX, dir=self.path.parent)
+                self._stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+                self._levels = _RawLevels(Path(scratch))
+                self._stack.callback(self._levels.close)
+            self._base = self._levels.add(self.shape, self.dtype, self._tile)
         except BaseException as error:
             self._stack.__exit__(type(error), error, error.__traceback__)
             raise
@@ -116,31 +114,30 @@ class PyramidWriter:
         """Put ``region``, (h, w) or (h, w, C) of the writer's type, with its top left pixel at (y0, x0)."""
         region = np.asarray(region)
         height, width = region.shape[:2]
-        fits = 0 <= y0 and y0 + height <= self.shape[0] and 0 <= x0 and x0 + width <= self.shape[1]
+        fits = y0 >= 0 and y0 + height <= self.shape[0] and x0 >= 0 and x0 + width <= self.shape[1]
         if region.shape[2:] != self.shape[2:] or not fits or region.dtype != self.dtype:
             raise InputError(
-                f"A region {region.shape} of {region.dtype} at ({y0}, {x0}) does not fit into {self.path.name} "
-                f"({self.shape}, {self.dtype})."
+                f"A region {region.shape} of {region.dtype} at ({y0}, {x0}) does not fit into "
+                f"{self.path.name} ({self.shape}, {self.dtype})."
             )
-        if region.ndim == 2:
-            self._base[y0 : y0 + height, x0 : x0 + width] = region
-        else:
-            self._base[:, y0 : y0 + height, x0 : x0 + width] = np.moveaxis(region, 2, 0)
+        self._base.write(y0, x0, region)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         with self._stack:
             if error is not None:
                 # Handing the error to atomic_write makes it take everything away.
                 raise error
-            levels = add_levels(self._group, self._dims)
+            add_levels(self._levels, self._tile)
             if self._zarr:
-                self._group.attrs.update(
-                    ome_zarr.attributes(self._facts, self._provenance, self._dims, levels, self.path.name)
+                dims = ["y", "x"] if len(self.shape) == 2 else ["c", "y", "x"]
+                count = len(self._levels.all)
+                self._levels.group.attrs.update(
+                    ome_zarr.attributes(self._facts, self._provenance, dims, count, self.path.name)
                 )
             else:
-                self._write_tiff(levels)
+                self._write_tiff(self._levels.all)
 
-    def _write_tiff(self, levels: int) -> None:
+    def _write_tiff(self, levels: list[Any]) -> None:
         colour = len(self.shape) == 3
         rgb = colour and self.shape[2] == 3 and self.dtype.name in ("uint8", "uint16")
         text = record(self._facts, self._provenance)
@@ -151,68 +148,122 @@ class PyramidWriter:
         }
         big = int(np.prod(self.shape)) * self.dtype.itemsize > 2_000_000_000
         with tifffile.TiffWriter(self._part, ome=True, bigtiff=big) as writer:
-            for level in range(levels):
-                array = self._group[str(level)]
-                height, width = array.shape[-2:]
-                shape = (height, width, array.shape[0]) if rgb else array.shape
+            for level, pixels in enumerate(levels):
+                height, width, *channels = pixels.shape
+                shape = (height, width, *channels) if rgb else (*channels, height, width)
                 extra: dict[str, Any] = {"subfiletype": 1}
                 if level == 0:
                     metadata = {"axes": "YXS" if rgb else "CYX" if colour else "YX"}
                     metadata |= tiff.ome_metadata(self._facts, text, rgb)
-                    extra = {"subifds": levels - 1, "metadata": metadata, "software": tiff.software()}
+                    extra = {"subifds": len(levels) - 1, "metadata": metadata, "software": tiff.software()}
                 pixel = self._facts.attrs.get("pixel_um")
                 if pixel is not None:
                     per_cm = (1e4 / (pixel[1] * 2**level), 1e4 / (pixel[0] * 2**level))
                     extra |= {"resolution": per_cm, "resolutionunit": "CENTIMETER"}
-                writer.write(self._tiles(array, rgb), shape=shape, dtype=self.dtype, **options, **extra)
+                writer.write(self._tiles(pixels, rgb), shape=shape, dtype=self.dtype, **options, **extra)
 
-    def _tiles(self, array: Any, rgb: bool) -> Iterator[np.ndarray]:
+    def _tiles(self, pixels: Any, rgb: bool) -> Iterator[np.ndarray]:
         """Tiles in the order of TIFF, row by row (plane by plane unless RGB); the last ones are filled up."""
         tile = self._tile
-        height, width = array.shape[-2:]
-        planes = range(1) if rgb or array.ndim == 2 else range(array.shape[0])
-        for plane in planes:
+        height, width, *channels = pixels.shape
+        for plane in [None] if rgb or not channels else range(channels[0]):
             for y in range(0, height, tile):
                 for x in range(0, width, tile):
-                    index: tuple[Any, ...] = (slice(y, y + tile), slice(x, x + tile))
-                    if array.ndim == 3:
-                        index = (slice(None) if rgb else plane, *index)
-                    part = np.asarray(array[index])
-                    if rgb:
-                        part = np.moveaxis(part, 0, 2)
+                    part = pixels.read(slice(y, min(y + tile, height)), slice(x, min(x + tile, width)))
+                    part = part if plane is None else part[..., plane]
                     fill = [(0, tile - part.shape[0]), (0, tile - part.shape[1])] + [(0, 0)] * (part.ndim - 2)
                     yield np.ascontiguousarray(np.pad(part, fill, mode="edge"))
 
 
-def add_levels(group: Any, dims: list[str]) -> int:
-    """Add means of 2 × 2 pixels to a Zarr ``group`` with level "0" until 512 px are reached; the number of levels."""
-    level = 0
-    while max(group[str(level)].shape[-2:]) > SMALLEST:
-        fine = group[str(level)]
-        height, width = (size // 2 for size in fine.shape[-2:])
-        if min(height, width) < 1:
-            break
-        shape = (*fine.shape[:-2], height, width)
-        coarse = group.create_array(
-            str(level + 1),
-            shape=shape,
-            chunks=fine.chunks,
-            dtype=fine.dtype,
-            fill_value=0,
-            **ome_zarr.SEPARATOR,
-        )
-        step_y, step_x = fine.chunks[-2:]
-        for lead in np.ndindex(*fine.shape[:-2]):
-            for y in range(0, height, step_y):
-                for x in range(0, width, step_x):
-                    y1, x1 = min(y + step_y, height), min(x + step_x, width)
-                    block = np.asarray(fine[(*lead, slice(2 * y, 2 * y1), slice(2 * x, 2 * x1))])
-                    coarse[(*lead, slice(y, y1), slice(x, x1))] = _half(block)
-        level += 1
-    return level + 1
+class _Level(Protocol):
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self, y: slice, x: slice) -> np.ndarray: ...
+
+    def write(self, y0: int, x0: int, region: np.ndarray) -> None: ...
+
+
+class _Levels(Protocol):
+    all: list[Any]
+
+    def add(self, shape: tuple[int, ...], dtype: Any, tile: int) -> Any: ...
+
+
+def add_levels(levels: _Levels, tile: int) -> None:
+    """Add means of 2 × 2 pixels to ``levels``, which holds the full image, until 512 px are reached."""
+    fine: _Level = levels.all[-1]
+    while max(fine.shape[:2]) > SMALLEST and min(fine.shape[:2]) > 1:
+        height, width = (size // 2 for size in fine.shape[:2])
+        coarse: _Level = levels.add((height, width, *fine.shape[2:]), fine.dtype, tile)
+        for y in range(0, height, tile):
+            for x in range(0, width, tile):
+                y1, x1 = min(y + tile, height), min(x + tile, width)
+                coarse.write(y, x, _half(fine.read(slice(2 * y, 2 * y1), slice(2 * x, 2 * x1))))
+        fine = coarse
 
 
 def _half(block: np.ndarray) -> np.ndarray:
     rows, columns = block.shape[0] // 2, block.shape[1] // 2
-    mean = block.reshape(rows, 2, columns, 2).mean(axis=(1, 3), dtype=np.float64)
+    mean = block.reshape(rows, 2, columns, 2, *block.shape[2:]).mean(axis=(1, 3), dtype=np.float64)
     return (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(block.dtype)
+
+
+class _RawLevels:
+    """Levels as plain pixels in a scratch folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.all: list[_RawLevel] = []
+
+    def add(self, shape: tuple[int, ...], dtype: Any, tile: int) -> _RawLevel:
+        self.all.append(_RawLevel(self.folder / str(len(self.all)), shape, dtype))
+        return self.all[-1]
+
+    def close(self) -> None:
+        for level in self.all:
+            level.raw.close()
+
+
+class _RawLevel:
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any) -> None:
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self.raw = RawPixels(path, (1, *shape[:2], int(np.prod(shape[2:]))), dtype, create=True)
+
+    def read(self, y: slice, x: slice) -> np.ndarray:
+        window = self.raw.read(y, x)
+        return window.reshape(*window.shape[1:3], *self.shape[2:])
+
+    def write(self, y0: int, x0: int, region: np.ndarray) -> None:
+        self.raw.write(y0, x0, region.reshape(1, *region.shape[:2], -1))
+
+
+class ZarrLevels:
+    """Levels as arrays "0", "1" … of a Zarr group, channels first."""
+
+    def __init__(self, group: Any) -> None:
+        self.group = group
+        self.all: list[_ZarrLevel] = []
+
+    def add(self, shape: tuple[int, ...], dtype: Any, tile: int) -> _ZarrLevel:
+        sizes = (*shape[2:], *shape[:2])
+        chunks = (*([1] * len(shape[2:])), min(shape[0], tile), min(shape[1], tile))
+        array = self.group.create_array(
+            str(len(self.all)), shape=sizes, chunks=chunks, dtype=dtype, fill_value=0, **ome_zarr.SEPARATOR
+        )
+        self.all.append(_ZarrLevel(array))
+        return self.all[-1]
+
+
+class _ZarrLevel:
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.shape, self.dtype = (*array.shape[-2:], *array.shape[:-2]), np.dtype(array.dtype)
+
+    def read(self, y: slice, x: slice) -> np.ndarray:
+        window = np.asarray(self.array[(..., y, x)])
+        return window if window.ndim == 2 else np.moveaxis(window, 0, 2)
+
+    def write(self, y0: int, x0: int, region: np.ndarray) -> None:
+        window = region if region.ndim == 2 else np.moveaxis(region, 2, 0)
+        self.array[(..., slice(y0, y0 + region.shape[0]), slice(x0, x0 + region.shape[1]))] = window

@@ -12,6 +12,7 @@ import numpy as np
 from dlm_fiji.errors import InputError
 from dlm_fiji.micrograph.files import format_of, open_image
 from dlm_fiji.micrograph.metadata import Facts
+from dlm_fiji.micrograph.raw import RawPixels
 
 __all__ = ["RegionReader", "open_region_reader"]
 
@@ -34,7 +35,8 @@ class RegionReader:
     attrs
         Optics and other attributes, as :func:`open_image` gives them.
     in_memory
-        The format cannot be read in parts, so the whole image is in memory (PNG, JPEG, TIFF in one compressed strip).
+        The format cannot be read in parts, so the whole image is in memory (PNG, JPEG, TIFF in one compressed
+        strip).
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class RegionReader:
         height, width = self.shape[:2]
         if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
             raise InputError(
-                f"Region y {y0}:{y1}, x {x0}:{x1} is empty or outside of {self.path} ({height} rows, {width} columns)."
+                f"Region y {y0}:{y1}, x {x0}:{x1} is empty or outside of {self.path} ({height} × {width})."
             )
         try:
             values = self._read(slice(y0, y1), slice(x0, x1))
@@ -89,8 +91,8 @@ class RegionReader:
 def open_region_reader(path: str | os.PathLike[str]) -> RegionReader:
     """Open a two-dimensional image for reading in parts.
 
-    Memory holds the region asked for (and the tiles it touches) for OME-Zarr, tiled or striped TIFF, OME-TIFF and
-    SVS, and uncompressed TIFF in one piece; PNG and JPEG are read whole.
+    Memory holds the region asked for (and the tiles it touches) for OME-Zarr, tiled or striped TIFF, OME-TIFF
+    and SVS, and uncompressed TIFF in one piece; PNG and JPEG are read whole.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def _whole(path: Path) -> RegionReader:
 
     image = open_image(path)
     if {"t", "z"} & set(image.dims):
-        raise _stack(path, str(dict(image.sizes)))
+        raise _stack(path, dict(image.sizes))
     array = to_array(image)
     channels = [str(c) for c in image.coords["c"].values] if "c" in image.coords else None
     facts = Facts(pixel_um=pixel_size_um(image), channels=channels, attrs=dict(image.attrs))
@@ -136,13 +138,9 @@ def _tiff_reader(path: Path) -> RegionReader:
         tiff.check_complete(probe, series, path)
         facts = tiff.facts_of(probe)
         dims = tiff.ordered_dims(series.axes, path)
-        page = series.keyframe
-        one_strip = len(page.dataoffsets) == 1
-        memory_mapped = series.dataoffset is not None and page.photometric != tifffile.PHOTOMETRIC.YCBCR
-        if memory_mapped:
-            # Plain pixels in one piece: read rows with seek, so no page of the file stays mapped.
-            reader = _PlainPixels(path, series.dataoffset, series.shape, series.dtype, probe.byteorder)
-            return _reader(path, reader, dims, facts, reader.close)
+        one_strip = len(series.keyframe.dataoffsets) == 1
+        if series.dataoffset is not None:
+            return _raw_reader(path, series, probe.byteorder, dims, facts)
         if one_strip:
             return _whole(path)
     tif = tifffile.TiffFile(path)
@@ -162,13 +160,32 @@ def _tiff_reader(path: Path) -> RegionReader:
         raise
 
 
+def _raw_reader(path: Path, series: Any, byteorder: str, dims: tuple[str, ...], facts: Facts) -> RegionReader:
+    """Plain pixels in one piece: interleaved colour, or whole planes one after the other."""
+    sizes = dict(zip(dims, series.shape, strict=True))
+    if any(sizes.get(dim, 1) > 1 for dim in "tz"):
+        raise _stack(path, sizes)
+    samples = sizes.get("c", 1) if dims[-1] == "c" else 1
+    planes = sizes.get("c", 1) // samples
+    dtype = np.dtype(series.dtype).newbyteorder(byteorder)  # type: ignore[arg-type]
+    raw = RawPixels(path, (planes, sizes["y"], sizes["x"], samples), dtype, offset=series.dataoffset)
+
+    def read(y: slice, x: slice) -> np.ndarray:
+        window = np.moveaxis(raw.read(y, x), 0, 2)
+        window = window.reshape(*window.shape[:2], planes * samples)
+        return window if planes * samples > 1 else window[..., 0]
+
+    shape = (sizes["y"], sizes["x"]) + ((planes * samples,) if planes * samples > 1 else ())
+    return RegionReader(path, shape, dtype.newbyteorder("="), facts, read, raw.close)
+
+
 def _reader(
     path: Path, array: Any, dims: tuple[str, ...], facts: Facts, close: Callable[[], None]
 ) -> RegionReader:
     """A reader on an array of any axis order: singleton ``t z`` dropped, channels last."""
     sizes = dict(zip(dims, array.shape, strict=True))
     if any(sizes.get(dim, 1) > 1 for dim in "tz"):
-        raise _stack(path, str(sizes))
+        raise _stack(path, sizes)
     colour = sizes.get("c", 1) > 1
     shape = (sizes["y"], sizes["x"]) + ((sizes["c"],) if colour else ())
 
@@ -182,35 +199,6 @@ def _reader(
     return RegionReader(path, shape, np.dtype(array.dtype).newbyteorder("="), facts, read, close)
 
 
-class _PlainPixels:
-    """Uncompressed pixels in one piece of a file, indexed as an array; only the asked rows are read."""
-
-    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: Any, byteorder: str) -> None:
-        self.shape, self.dtype = shape, np.dtype(dtype).newbyteorder(byteorder)
-        self._offset = offset
-        self._file = open(path, "rb")  # noqa: SIM115 - closed by close()
-
-    def __getitem__(self, index: tuple[Any, ...]) -> np.ndarray:
-        # Leading axes are numbers or all channels; the first two slices with a range are rows and columns.
-        axis = next(i for i, part in enumerate(index) if isinstance(part, slice) and part != slice(None))
-        planes = np.arange(int(np.prod(self.shape[:axis], dtype=np.int64))).reshape(self.shape[:axis])[
-            index[:axis]
-        ]
-        rows, width = index[axis], int(np.prod(self.shape[axis + 1 :], dtype=np.int64))
-        parts = [self._rows(int(plane), axis, rows, width) for plane in np.ravel(planes)]
-        found = np.stack(parts).reshape(np.shape(planes) + parts[0].shape)
-        return found[(slice(None),) * (np.ndim(planes) + 1) + index[axis + 1 :]]
-
-    def _rows(self, plane: int, axis: int, rows: slice, width: int) -> np.ndarray:
-        start = (plane * self.shape[axis] + rows.start) * width
-        self._file.seek(self._offset + start * self.dtype.itemsize)
-        count = (rows.stop - rows.start) * width
-        values = np.frombuffer(self._file.read(count * self.dtype.itemsize), dtype=self.dtype)
-        return values.reshape(rows.stop - rows.start, *self.shape[axis + 1 :])
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _stack(path: Path, sizes: str) -> InputError:
-    return InputError(f"{path} is a stack ({sizes}); only a single plane can be read in parts.")
+def _stack(path: Path, sizes: Any) -> InputError:
+    text = ", ".join(f"{dim} {size}" for dim, size in sizes.items())
+    return InputError(f"{path} is a stack ({text}); only a single plane can be read in parts.")

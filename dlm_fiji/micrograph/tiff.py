@@ -1,8 +1,8 @@
 """TIFF in its dialects: ImageJ hyperstack, OME-TIFF, plain, Aperio SVS; either byte order.
 
-``.tif`` is written as ImageJ writes it where ImageJ can hold the type (8 and 16 bit, 32-bit float, below 4 GB), so
-that Fiji shows calibration and channels; other types and larger images become a plain (Big)TIFF. ``.ome.tif`` is
-OME-TIFF.
+``.tif`` is written as ImageJ writes it where ImageJ can hold the type (8 and 16 bit, 32-bit float, below 4
+GB), so that Fiji shows calibration and channels; other types and larger images become a plain (Big)TIFF.
+``.ome.tif`` is OME-TIFF.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ _IMAGEJ_LIMIT = 4_000_000_000
 @contextmanager
 def opened(path: Path) -> Iterator[tifffile.TiffFile]:
     """``path`` as an open ``TiffFile``; every way a damaged file shows itself becomes one sentence."""
-    log = logging.getLogger("tifffile")
-    level = log.level
-    log.setLevel(logging.CRITICAL)  # tifffile logs damage and goes on; we check for it ourselves
+    # tifffile logs damage and goes on with what is left; here it is an error.
+    log, damage = logging.getLogger("tifffile"), _Damage(path)
+    propagate, log.propagate = log.propagate, False
+    log.addHandler(damage)
     try:
         with tifffile.TiffFile(path) as tif:
             if not tif.series:
                 raise InputError(f"{path} is a TIFF file without an image.")
+            damage.check()
             yield tif
+            damage.check()
     except InputError:
         raise
     except OSError as error:
@@ -52,7 +55,32 @@ def opened(path: Path) -> Iterator[tifffile.TiffFile]:
             f"{path} is not a readable TIFF file, or is damaged ({reason}); write it again."
         ) from error
     finally:
-        log.setLevel(level)
+        log.propagate = propagate
+        log.removeHandler(damage)
+
+
+class _Damage(logging.Handler):
+    """Remembers what tifffile logs about a broken chain of pages; stray metadata tags do not matter."""
+
+    signs = (
+        "invalid page offset",
+        "corrupted",
+        "failed to reshape",
+        "TiffTag 270 ",
+        "TiffTag 324 ",
+        "TiffTag 273 ",
+    )
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(logging.ERROR)
+        self.path, self.found = path, False
+
+    def emit(self, entry: logging.LogRecord) -> None:
+        self.found = self.found or any(sign in entry.getMessage() for sign in self.signs)
+
+    def check(self) -> None:
+        if self.found:
+            raise InputError(f"{self.path} is truncated or damaged; copy or write it again.")
 
 
 def read(path: Path, series: int = 0) -> xr.DataArray:
@@ -65,6 +93,9 @@ def read(path: Path, series: int = 0) -> xr.DataArray:
         facts = facts_of(tif)
         array = chosen.asarray()
         dims, array = _arranged(array, chosen, path)
+        colour = "S" in chosen.axes and dims.count("c") and array.shape[dims.index("c")] == 3
+        if colour and len(facts.channels or ()) != 3:
+            facts.channels = ["red", "green", "blue"]
     return facts.image(array, dims)
 
 
@@ -94,9 +125,7 @@ def check_complete(tif: tifffile.TiffFile, series: Any, path: Path) -> None:
         if page is not None:
             ends += [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
     if max(ends) > size:
-        raise InputError(
-            f"{path} is truncated: it has {size:,} bytes, but its image ends at {max(ends):,}; copy or write it again."
-        )
+        raise InputError(f"{path} is truncated: {size:,} bytes of {max(ends):,}; copy or write it again.")
 
 
 def facts_of(tif: tifffile.TiffFile) -> Facts:
@@ -154,7 +183,7 @@ def write(
             metadata["finterval"] = t_step
         if "C" in axes:
             metadata["mode"] = "composite"
-        resolution = {} if pixel is None else {"resolution": (1 / pixel[1], 1 / pixel[0])}
+        resolution: dict[str, Any] = {} if pixel is None else {"resolution": (1 / pixel[1], 1 / pixel[0])}
         photometric = "rgb" if "S" in axes else "minisblack"
         tifffile.imwrite(
             path, array, imagej=True, photometric=photometric, metadata=metadata, **common, **resolution
@@ -162,13 +191,14 @@ def write(
     else:
         array, axes = _samples_last(array, axes, rgb)
         tifffile.imwrite(
-            path, array, bigtiff=array.nbytes > _IMAGEJ_LIMIT, photometric="rgb" if "S" in axes else "minisblack",
+            path, array, bigtiff=array.nbytes > _IMAGEJ_LIMIT,
+            photometric="rgb" if "S" in axes else "minisblack",
             metadata={"axes": axes, **_as_metadata(text)}, **common, **_resolution(pixel),
         )  # fmt: skip
 
 
 def ome_metadata(image: xr.DataArray, text: str, samples: bool) -> dict[str, Any]:
-    """The fields of OME-XML for ``image``; ``text`` is our record, ``samples`` says RGB is one OME channel."""
+    """The fields of OME-XML for ``image``; ``text`` is our record, ``samples``: RGB is one channel."""
     pixel = pixel_size_um(image)
     z_step, t_step = steps_of(image)
     metadata: dict[str, Any] = {"MapAnnotation": {"Namespace": KEY, "record": text}}
@@ -194,7 +224,6 @@ def software() -> str:
 def _arranged(array: np.ndarray, series: Any, path: Path) -> tuple[tuple[str, ...], np.ndarray]:
     """``array`` in native byte order without singleton axes and alpha, with the names of its axes."""
     axes = series.axes
-    page = next(page for page in series.pages if page is not None)
     if "S" in axes and array.shape[axes.index("S")] in (2, 4) and _has_alpha(series):
         array = np.delete(array, -1, axis=axes.index("S"))
     if "S" in axes and "C" in axes:
@@ -208,15 +237,12 @@ def _arranged(array: np.ndarray, series: Any, path: Path) -> tuple[tuple[str, ..
     axes = "".join(letter for i, letter in enumerate(axes) if i not in single)
     if not {"Y", "X"} <= set(axes):
         raise InputError(f"{path} holds no image with rows and columns (axes {axes}).")
-    if page.photometric == tifffile.PHOTOMETRIC.YCBCR and array.dtype != np.uint8:
-        raise InputError(f"{path} holds YCbCr of {array.dtype}; only 8 bits are known.")
     return ordered_dims(axes, path), array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _has_alpha(series: Any) -> bool:
-    page = next(page for page in series.pages if page is not None)
-    extra = getattr(page, "extrasamples", None) or getattr(page.keyframe, "extrasamples", ())
-    return bool(extra) and int(extra[-1]) in (1, 2)
+    extra = series.keyframe.extrasamples
+    return len(extra) > 0 and int(extra[-1]) in (1, 2)
 
 
 def _samples_last(array: np.ndarray, axes: str, wanted: bool) -> tuple[np.ndarray, str]:

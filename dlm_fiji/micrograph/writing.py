@@ -26,9 +26,9 @@ PART_PREFIX = ".part-"
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside ``path`` that becomes ``path`` when the block ends without an error.
 
-    The block writes a file (or makes a folder) at the name it is given. On success the file is flushed to disk
-    and renamed over ``path``; on any error, Ctrl-C included, nothing is left and an older ``path`` is untouched.
-    The temporary name keeps the ending (``.ome.tif``), so libraries choose the right format.
+    The block writes a file (or makes a folder) at the name it is given. On success the file is flushed to
+    disk and renamed over ``path``; on any error, Ctrl-C included, nothing is left and an older ``path`` is
+    untouched. The temporary name keeps the ending (``.ome.tif``), so libraries choose the right format.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def plain(content: Any) -> Any:
 
 
 def _replace_folder(part: Path, path: Path) -> None:
-    """Rename folder ``part`` to ``path``; a folder cannot be renamed over another, so the old one steps aside."""
+    """Rename folder ``part`` to ``path``; none can be renamed over another, so the old one steps aside."""
     if path.exists():
         aside = part.with_name(part.name + ".old")
         os.replace(path, aside)

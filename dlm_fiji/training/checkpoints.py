@@ -1,0 +1,57 @@
+"""Checkpoints: the whole state of a training in one file, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlm_fiji.errors import ConfigurationError, InputError
+from dlm_fiji.micrograph.writing import atomic_write
+from dlm_fiji.training.plan import TrainingSettings
+
+__all__ = ["read_checkpoint", "write_checkpoint"]
+
+FILE = "checkpoint.pt"
+#: Settings that may differ between a training and its continuation.
+FREE = {"steps", "epochs", "time_limit_s", "threads", "validate_every", "init_from", "devices"}
+
+
+def write_checkpoint(
+    folder: str | os.PathLike[str], state: dict[str, Any], settings: TrainingSettings
+) -> None:
+    """Replace the checkpoint in ``folder``; a crash while writing leaves the older one."""
+    with atomic_write(Path(folder) / FILE) as part:
+        torch.save(state | {"settings": settings.model_dump()}, part)
+
+
+def read_checkpoint(folder: str | os.PathLike[str], settings: TrainingSettings) -> dict[str, Any] | None:
+    """The checkpoint in ``folder``, or None where there is none.
+
+    Raises
+    ------
+    ConfigurationError
+        It was made with other settings (the first that differs is named).
+    InputError
+        The file is damaged.
+    """
+    path = Path(folder) / FILE
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise InputError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); start the training anew."
+        ) from None
+    was = state["settings"]
+    for name, value in settings.model_dump().items():
+        if name not in FREE and was.get(name) != value:
+            raise ConfigurationError(
+                f"{path} was made with {name} = {was.get(name)!r}, now it is {value!r}; "
+                "use the same settings, or another folder."
+            )
+    return state

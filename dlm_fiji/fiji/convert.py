@@ -185,8 +185,8 @@ def _colour_processor(planes: np.ndarray) -> Any:
 
 
 def _imagej_type(values: np.ndarray) -> np.ndarray:
-    if values.dtype == np.uint8 or values.dtype == np.uint16 or values.dtype == np.float32:
-        return values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.dtype.newbyteorder("=") in (np.uint8, np.uint16, np.float32):
+        return values.astype(values.dtype.newbyteorder("="), copy=False)  # big-endian files
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype.kind == "f":

@@ -106,10 +106,11 @@ def run_command(
 
 def has_command(command: str) -> bool:
     """Whether ImageJ's menus have this command."""
-    commands = java_class("ij.Menus").getCommands()
-    if commands is None or commands.isEmpty():
-        java_class("ij.Menus").getCommands()
-        commands = java_class("ij.Menus").getCommands()
+    menus = java_class("ij.Menus")
+    if menus.getCommands() is None:
+        # Headless, ImageJ reads its menus when the first command runs; this one changes nothing.
+        java_class("ij.IJ").run("Conversions...", "scale")
+    commands = menus.getCommands()
     return commands is not None and commands.get(command) is not None
 
 

@@ -8,6 +8,7 @@ again; therefore everything that is known to fail is looked at before.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import tempfile
@@ -209,6 +210,7 @@ def _configure(java: JavaChoice, wanted: ImageJSettings, plugin_jars: list[Path]
         "-Djava.awt.headless=true",
         "--add-opens=java.base/java.lang=ALL-UNNAMED",
         "--add-opens=java.base/java.util=ALL-UNNAMED",
+        "--add-opens=java.base/java.util.concurrent=ALL-UNNAMED",
         f"-XX:ErrorFile={Path(tempfile.gettempdir()) / 'dlm_fiji_java_error_%p.log'}",
     ]
     if java.major >= 17:
@@ -295,21 +297,61 @@ def _check_network() -> None:
 
 
 def _end_pools() -> None:
-    """Let the process end: ImageJ 1.53 and later, and some plugins, keep threads that would hold it for ever."""
+    """Let the process end: ImageJ 1.53 and later, and some plugins, keep pool threads that would hold it for ever."""
     import jpype
     import scyjava
 
+    gateway = _runtime.gateway if _runtime else None
+    with contextlib.suppress(Exception):
+        (gateway.dispose if gateway is not None else gc.collect)()
+    for thread in _holding_threads():
+        with contextlib.suppress(Exception):
+            _pool_of(thread).shutdownNow()
     with contextlib.suppress(Exception):
         scyjava.jimport("ij.util.ThreadUtil").threadPoolExecutor.shutdownNow()
-    with contextlib.suppress(Exception):
-        gateway = _runtime.gateway if _runtime else None
-        if gateway is not None:
-            gateway.dispose()
-    threads = scyjava.jimport("java.lang.Thread").getAllStackTraces().keySet()
-    current = scyjava.jimport("java.lang.Thread").currentThread()
-    pools = [t for t in threads if t.isAlive() and not t.isDaemon() and not t.equals(current)]
-    if pools:
+    for thread in _holding_threads():
+        with contextlib.suppress(Exception):
+            thread.join(500)
+    if _holding_threads():
         # Java would wait for them; leaving the JVM to the process's end does not.
         jpype.config.destroy_jvm = False
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+def _holding_threads() -> list[Any]:
+    """Java threads that keep the JVM alive; those of the window system end by themselves."""
+    import scyjava
+
+    thread_class = scyjava.jimport("java.lang.Thread")
+    current = thread_class.currentThread()
+    return [
+        thread
+        for thread in thread_class.getAllStackTraces().keySet()
+        if not thread.isDaemon()
+        and thread.isAlive()
+        and not thread.equals(current)
+        and not str(thread.getName()).startswith(("AWT-", "DestroyJavaVM"))
+    ]
+
+
+def _pool_of(thread: Any) -> Any:
+    """The executor that a worker thread belongs to: plugins keep theirs in places that nobody can name."""
+
+    def private(thing: Any, name: str) -> Any:
+        field = thing.getClass().getDeclaredField(name)
+        field.setAccessible(True)
+        return field.get(thing)
+
+    import scyjava
+
+    def of_thread(name: str) -> Any:
+        field = scyjava.jimport("java.lang.Class").forName("java.lang.Thread").getDeclaredField(name)
+        field.setAccessible(True)
+        return field.get(thread)
+
+    try:
+        worker = private(of_thread("holder"), "task")  # Java 19 and later
+    except Exception:
+        worker = of_thread("target")
+    return private(worker, "this$0")

@@ -8,7 +8,7 @@ import numpy as np
 
 from dlm_fiji.errors import InputError
 
-__all__ = ["Order", "StartCorner", "grid_cells", "grid_positions", "neighbour_pairs"]
+__all__ = ["Order", "StartCorner", "grid_cells", "grid_pairs", "grid_positions", "neighbour_pairs"]
 
 Order = Literal["row-by-row", "column-by-column", "snake-by-rows", "snake-by-columns"]
 StartCorner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
@@ -46,6 +46,17 @@ def grid_positions(cells: np.ndarray, tile_shape: tuple[int, int], overlap: floa
     """Nominal top-left corners (N, 2) y, x px of a grid whose tiles share the fraction ``overlap`` of their side."""
     fraction = np.broadcast_to(np.asarray(overlap, dtype=float), (2,))
     return cells * (np.asarray(tile_shape[:2]) * (1 - fraction))
+
+
+def grid_pairs(cells: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs (i, j), i < j, of tiles in cells that share a side."""
+    at = {(int(row), int(col)): k for k, (row, col) in enumerate(cells)}
+    pairs = []
+    for (row, col), k in at.items():
+        for other in (at.get((row, col + 1)), at.get((row + 1, col))):
+            if other is not None:
+                pairs.append((min(k, other), max(k, other)))
+    return sorted(pairs)
 
 
 def neighbour_pairs(

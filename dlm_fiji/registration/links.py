@@ -15,6 +15,10 @@ from dlm_fiji.registration.tiles import TileCache, TileSource
 __all__ = ["LinkFinder", "Measurement", "pyramid_factors"]
 
 
+#: an overlap of this many pixels gives 0.01 px already; finer levels only cost time
+ENOUGH_PIXELS = 150_000
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What the images of one pair say: ``fit`` None with a ``reason``, or the fitted shift."""
@@ -72,6 +76,8 @@ class LinkFinder:
         Tiles held in memory.
     threads
         Pairs measured at the same time.
+    wide, sure
+        Whether a pair whose first search finds no correlation of ``sure`` is searched everywhere.
     """
 
     def __init__(
@@ -84,10 +90,12 @@ class LinkFinder:
         coarsest_side: int,
         kept: int,
         threads: int,
+        wide: bool = True,
+        sure: float = 0.3,
     ) -> None:
         self._tiles, self._channel, self._sigma, self._peaks = tiles, channel, sigma, peaks
         self.factors = pyramid_factors(tiles.shape, coarsest_side)
-        self._threads = threads
+        self._threads, self._wide, self._sure = threads, wide, sure
         self._prepared: Callable[[int], list[np.ndarray]] = TileCache(self._prepare, kept)
 
     def _prepare(self, index: int) -> list[np.ndarray]:
@@ -108,26 +116,40 @@ class LinkFinder:
         return {(m.i, m.j): m for m in results}
 
     def measure(self, i: int, j: int, expected: np.ndarray, search: np.ndarray) -> Measurement:
-        """The shift of tile j against tile i, within ``search`` px of ``expected`` (both (2,) y, x)."""
+        """The shift of tile j against tile i, near ``expected``, (2,) y, x px.
+
+        The first look goes ``search`` px around it. Where that finds nothing that both tiles share, the stage may
+        have slipped: a second look takes every shift with a useful overlap.
+        """
         first, second = self._prepared(i), self._prepared(j)
         coarse = self.factors[0]
-        candidates = correlation_peaks(
-            first[0], second[0], expected / coarse, np.maximum(search / coarse, 2), self._peaks
-        )
-        if not candidates:
-            return Measurement(i, j, None, "no overlap with content")
-        fits = []
-        for _, lag in candidates[:3]:
-            fit = refine_shift(first[0], second[0], lag, sigma=self._sigma)
-            if fit is not None:
-                fits.append(fit)
-        if not fits:
-            return Measurement(i, j, None, "no overlap with content")
-        best = max(fits, key=lambda fit: fit.correlation)
+        best = self._coarse_fit(first[0], second[0], expected / coarse, np.maximum(search / coarse, 2))
+        if self._wide and not self._convincing(best):
+            size = np.array(first[0].shape)
+            everywhere = np.maximum(np.minimum(0.35 * size, size - 12 - np.abs(expected) / coarse), 0.15 * size)
+            wide = self._coarse_fit(first[0], second[0], expected / coarse, everywhere)
+            if self._convincing(wide):
+                best = wide
+        if best is None:
+            return Measurement(i, j, None, "no content that both tiles share")
         for level, factor in enumerate(self.factors[1:], start=1):
+            if best.pixels > ENOUGH_PIXELS:
+                last = self.factors[level - 1]
+                best = ShiftFit(best.shift * last, best.information / last**2, best.correlation, best.pixels)
+                return Measurement(i, j, best)
             start = best.shift * (self.factors[level - 1] / factor)
             finer = refine_shift(first[level], second[level], start, sigma=self._sigma)
             if finer is None:
-                return Measurement(i, j, None, "the fine fit ran away from the coarse one")
+                return Measurement(i, j, None, "no content that both tiles share")
             best = finer
         return Measurement(i, j, best)
+
+    def _coarse_fit(
+        self, first: np.ndarray, second: np.ndarray, expected: np.ndarray, search: np.ndarray
+    ) -> ShiftFit | None:
+        candidates = correlation_peaks(first, second, expected, search, self._peaks)
+        fits = [refine_shift(first, second, lag, sigma=self._sigma) for _, lag in candidates[:3]]
+        return max((fit for fit in fits if fit is not None), key=lambda fit: fit.correlation, default=None)
+
+    def _convincing(self, fit: ShiftFit | None) -> bool:
+        return fit is not None and fit.correlation >= self._sure and bool(np.linalg.eigvalsh(fit.information)[0] > 0)

@@ -18,7 +18,7 @@ import numpy as np
 from dlm_fiji.errors import InputError
 from dlm_fiji.registration.fusion import Fusion
 from dlm_fiji.registration.global_positions import connected, fit_stage, solve_positions
-from dlm_fiji.registration.layout import StartCorner, grid_cells, grid_positions, neighbour_pairs
+from dlm_fiji.registration.layout import StartCorner, grid_cells, grid_pairs, grid_positions, neighbour_pairs
 from dlm_fiji.registration.links import LinkFinder, Measurement
 from dlm_fiji.registration.mosaic import Link, Mosaic
 from dlm_fiji.registration.tiles import TileSource
@@ -38,6 +38,7 @@ class StitchSettings(Settings):
     search: float | None = setting(
         None, "How far the stage may be wrong; by default 5 % of the tile, at least 16", unit="px", gt=0
     )
+    wide: bool = setting(True, "Search pairs that show nothing within the search range everywhere")
     min_correlation: float = setting(
         0.3, "Links whose overlap correlates less are dropped", ge=0, le=1, source="regression threshold of Fiji's plugin"
     )
@@ -101,7 +102,7 @@ def stitch(
     s = StitchSettings.of(settings, **changes)
     started = time.perf_counter()
     source = TileSource(tiles, given)
-    stage = _nominal(source, grid, positions, s)
+    stage, pairs = _nominal(source, grid, positions, s)
     seconds: dict[str, float] = {}
     if s.flat_field == "estimate" and given is None:
         from dlm_fiji.microscope import estimate_flat_field
@@ -109,7 +110,7 @@ def stitch(
         field = estimate_flat_field([source.read(i) for i in _spread(len(source), 64)])
         source = TileSource(tiles, field)
         seconds["flat_field"] = time.perf_counter() - started
-    mosaic = _solve(source, stage, s)
+    mosaic = _solve(source, stage, pairs, s)
     mosaic.seconds = {**seconds, **mosaic.seconds, "total": time.perf_counter() - started}
     return mosaic
 
@@ -120,12 +121,13 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _nominal(
     source: TileSource, grid: tuple[int, int] | None, positions: np.ndarray | None, s: StitchSettings
-) -> np.ndarray:
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Nominal positions, and the pairs of neighbours."""
     if positions is not None:
         stage = np.asarray(positions, dtype=float)
         if stage.shape != (len(source), 2) or not np.isfinite(stage).all():
             raise InputError(f"{len(source)} tiles need positions of shape ({len(source)}, 2); given: {stage.shape}.")
-        return stage
+        return stage, neighbour_pairs(stage, source.shape[:2], 0.3)
     if grid is None:
         raise InputError("Stitching needs the grid (rows, columns) or the positions of the tiles.")
     if grid[0] * grid[1] != len(source):
@@ -136,14 +138,13 @@ def _nominal(
     if not ((fractions > 0) & (fractions < 1)).all():
         raise InputError(f"The overlap is a fraction between 0 and 1, not {s.overlap}: without overlap nothing can be stitched.")
     cells = grid_cells(grid, s.order, s.start)
-    return grid_positions(cells - cells[0], source.shape[:2], s.overlap)
+    return grid_positions(cells - cells[0], source.shape[:2], s.overlap), grid_pairs(cells)
 
 
-def _solve(source: TileSource, stage: np.ndarray, s: StitchSettings) -> Mosaic:
+def _solve(source: TileSource, stage: np.ndarray, pairs: list[tuple[int, int]], s: StitchSettings) -> Mosaic:
     started = time.perf_counter()
     side = min(source.shape[:2])
     search = np.full(2, s.search if s.search is not None else max(16.0, 0.05 * side))
-    pairs = neighbour_pairs(stage, source.shape[:2], 0.3)
     if len(source) > 1 and not pairs:
         raise InputError(
             f"No two of the {len(source)} tiles of {source.shape[0]} x {source.shape[1]} px overlap at the positions "
@@ -157,6 +158,8 @@ def _solve(source: TileSource, stage: np.ndarray, s: StitchSettings) -> Mosaic:
         coarsest_side=s.coarsest_side,
         kept=max(64, 4 * int(np.sqrt(len(source)))),
         threads=s.threads or os.cpu_count() or 1,
+        wide=s.wide,
+        sure=s.min_correlation,
     )
     measured = finder.measure_all([(i, j, stage[j] - stage[i], search) for i, j in pairs])
     good = [pair for pair in pairs if _accepted(measured[pair], s.min_correlation)]

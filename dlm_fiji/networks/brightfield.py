@@ -1,4 +1,5 @@
-"""The bright-field network of "Deep learning microscopy" and "Deep learning enhanced mobile-phone microscopy".
+"""The bright-field network of "Deep learning microscopy" and "Deep learning enhanced mobile-phone
+microscopy".
 
 Rivenson et al. 2017, Optica 4, 1437 (doi:10.1364/OPTICA.4.001437, supplement section 1, eqs. S1-S3);
 Rivenson et al. 2018, ACS Photonics 5, 2354 (doi:10.1021/acsphotonics.8b00146, eqs. 1-3).
@@ -8,8 +9,8 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,7 +18,8 @@ __all__ = ["BrightfieldNet", "block_widths"]
 
 
 def block_widths(blocks: int = 5, alpha: float = 10.0, first: int = 32) -> list[int]:
-    """Channels before the first and after each residual block (eq. S3): 32, 34, 38, 44, 52, 62 at the default.
+    """Channels before the first and after each residual block (eq. S3): 32, 34, 38, 44, 52, 62 at the
+    default.
 
     A_k = A_{k-1} + floor(alpha * k / K + 0.5), k = 1 … K.
     """
@@ -28,7 +30,8 @@ def block_widths(blocks: int = 5, alpha: float = 10.0, first: int = 32) -> list[
 
 
 class WideningBlock(nn.Module):
-    """X_{k+1} = X_k + ReLU(conv2(ReLU(conv1(X_k)))) with X_k zero-padded in channels to the new width (eq. S1).
+    """X_{k+1} = X_k + ReLU(conv2(ReLU(conv1(X_k)))) with X_k zero-padded in channels to the new width (eq.
+    S1).
 
     The first convolution keeps the width, the second widens.
     """
@@ -47,8 +50,8 @@ class WideningBlock(nn.Module):
 class BrightfieldNet(nn.Module):
     """Residual network that enlarges by ``scale`` = p/q: depth-to-space p, then a convolution of stride q.
 
-    3→32→32→34→34→38→38→44→44→52→52→62→62→75→3→3 channels and 203,787 parameters at the default. All kernels are
-    3×3 with zero padding. An image of P×Q pixels becomes ⌈P·scale⌉×⌈Q·scale⌉ pixels.
+    3→32→32→34→34→38→38→44→44→52→52→62→62→75→3→3 channels and 203,787 parameters at the default. All kernels
+    are 3×3 with zero padding. An image of P×Q pixels becomes ⌈P·scale⌉×⌈Q·scale⌉ pixels.
 
     Parameters
     ----------
@@ -61,8 +64,8 @@ class BrightfieldNet(nn.Module):
 
     Notes
     -----
-    Input and output are (N, channels, H, W) tensors with values 0 … 1 (8-bit sRGB / 255). The weights start as in
-    the papers: truncated normal, standard deviation 0.05, cut at two of them; biases 0.
+    Input and output are (N, channels, H, W) tensors with values 0 … 1 (8-bit sRGB / 255). The weights start
+    as in the papers: truncated normal, standard deviation 0.05, cut at two of them; biases 0.
     """
 
     def __init__(self, scale: float = 2.5, channels: int = 3, blocks: int = 5, alpha: float = 10.0) -> None:
@@ -77,7 +80,7 @@ class BrightfieldNet(nn.Module):
         self.up, self.stride = ratio.numerator, ratio.denominator
         widths = block_widths(blocks, alpha)
         self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
-        self.blocks = nn.Sequential(*(WideningBlock(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(*(WideningBlock(a, b) for a, b in pairwise(widths)))
         self.expand = nn.Conv2d(widths[-1], channels * self.up**2, 3, padding=1)
         self.last = nn.Conv2d(channels, channels, 3, padding=1, stride=self.stride)
         self.reset_parameters()
@@ -99,11 +102,11 @@ class BrightfieldNet(nn.Module):
 
     @property
     def grid(self) -> int:
-        """Tiles must start at multiples of this many input pixels, so that the stride meets the same phases."""
+        """Tiles must start at multiples of this many input pixels: the stride then meets the same phase."""
         return self.stride
 
     def reset_parameters(self) -> None:
-        """Truncated normal weights of standard deviation 0.05 (cut at ±2 of them), biases 0 (supplement 3)."""
+        """Truncated normal weights of standard deviation 0.05, cut at ±2 of them; biases 0 (supplement 3)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.05, a=-0.1, b=0.1)

@@ -36,7 +36,8 @@ def brightfield_loss(output: Tensor, label: Tensor, gradient_weight: float = GRA
 
 
 def structural_similarity(a: Tensor, b: Tensor, data_range: float = 1.0, sigma: float = 1.5) -> Tensor:
-    """Mean structural similarity of (N, C, H, W) tensors, differentiable; 11×11 Gaussian window, valid area only.
+    """Mean structural similarity of (N, C, H, W) tensors, differentiable; 11×11 Gaussian window, valid area
+    only.
 
     Equal to ``skimage.metrics.structural_similarity(gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False)``, which leaves out the same 5 px border.
@@ -61,7 +62,7 @@ def structural_similarity(a: Tensor, b: Tensor, data_range: float = 1.0, sigma: 
 
 
 def _smooth_columns(images: Tensor, window: Tensor) -> Tensor:
-    """The window along the last axis, valid part. Patches by one matrix product (fast), wide images by sums."""
+    """The window along the last axis, valid part. Patches by one matrix product, wide images by sums."""
     width, size = images.shape[-1], len(window)
     valid = width - size + 1
     if width > 512:

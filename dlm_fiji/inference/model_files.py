@@ -188,7 +188,7 @@ def _from_checkpoint(path: Path) -> Model:
         raise InputError(
             f"{path} is a pickle that may run code when it is opened, so it is refused; use a model folder."
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # the reader of pickles fails in any way on a damaged file
         raise InputError(f"{path} cannot be read as a checkpoint ({error}).") from None
     if not (isinstance(content, dict) and {"architecture", "config", "weights"} <= content.keys()):
         raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +42,9 @@ def read_checkpoint(folder: str | os.PathLike[str], settings: TrainingSettings) 
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); start the training anew."
-        ) from None
+    except Exception as error:  # the reader of pickles fails in any way on a damaged file
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} is damaged ({reason}); start the training anew.") from None
     was = state["settings"]
     for name, value in settings.model_dump().items():
         if name not in FREE and was.get(name) != value:

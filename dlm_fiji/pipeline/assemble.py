@@ -113,7 +113,7 @@ def register(context: Context) -> dict[str, Any]:
         label = as_rgb8(to_array(open_image(path)))
         found = find_label(mosaic, label, path.name, settings.scale, settings.match)
         # 004: the blind test set is not warp-corrected.
-        blocks = settings.register.blocks if settings.register.elastic and roles[index] != "test" else None
+        blocks = settings.registration.blocks if settings.registration.elastic and roles[index] != "test" else None
         pair = pair_with_label(mosaic, label, found, settings.scale, blocks)
         if blocks is not None:
             shifts.append(pair.block_shift_px)

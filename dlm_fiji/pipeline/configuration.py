@@ -91,7 +91,7 @@ class PipelineSettings(Settings):
     illumination: IlluminationSettings = setting(IlluminationSettings(), "flat field")
     stitch: StitchSettings = setting(StitchSettings(), "tiles to mosaic")
     match: MatchSettings = setting(MatchSettings(), "labels found in the mosaic")
-    register: RegisterSettings = setting(RegisterSettings(), "labels laid exactly onto the mosaic")
+    registration: RegisterSettings = setting(RegisterSettings(), "labels laid exactly onto the mosaic")
     train: TrainingSettings = setting(
         TrainingSettings.of(TrainingSettings.fine_tune(), steps=600, time_limit_s=None, batch=16),
         "patches and training",

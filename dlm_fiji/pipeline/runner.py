@@ -41,7 +41,7 @@ STAGES = (
     Stage("illumination", assemble.illumination, ("acquire",), ("illumination", "input")),
     Stage("stitch", assemble.stitch, ("illumination",), ("stitch", "engine", "input")),
     Stage("match", assemble.match, ("stitch",), ("match", "scale")),
-    Stage("register", assemble.register, ("match",), ("register", "match", "scale", "engine")),
+    Stage("register", assemble.register, ("match",), ("registration", "match", "scale", "engine")),
     Stage("patches", learn.patches, ("register",), ("train", "scale")),
     Stage("train", learn.train, ("patches",), ("train", "init_from", "seed", "scale")),
     Stage("predict", learn.predict, ("train", "stitch"), ("init_from",)),

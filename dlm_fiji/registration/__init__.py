@@ -9,9 +9,12 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
+        "drift_correction": ["Drift", "DriftSettings", "drift"],
         "elastic": ["ElasticSettings", "register_elastic"],
-        "field_matching": ["Match", "MatchSettings", "match_template"],
+        "feature_matching": ["FeatureMatch", "FeatureSettings", "match_features"],
+        "field_matching": ["Match", "MatchSettings", "MosaicIndex", "match_template"],
         "mosaic": ["Link", "Mosaic"],
+        "sampling": ["reduce_bicubic", "resample"],
         "similarity": ["Similarity", "SimilaritySettings", "refine_similarity"],
         "stitching": ["StitchSettings", "stitch"],
         "warp": ["Warp", "WarpCheck"],

@@ -9,14 +9,17 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
+        "arrangement": ["read_stage_positions"],
         "drift_correction": ["Drift", "DriftSettings", "drift"],
         "elastic": ["ElasticSettings", "register_elastic"],
         "feature_matching": ["FeatureMatch", "FeatureSettings", "match_features"],
         "field_matching": ["Match", "MatchSettings", "MosaicIndex", "match_template"],
+        "link_picture": ["draw_links"],
         "mosaic": ["Link", "Mosaic"],
         "sampling": ["reduce_bicubic", "resample"],
         "similarity": ["Similarity", "SimilaritySettings", "refine_similarity"],
         "stitching": ["StitchSettings", "stitch"],
+        "tile_configuration": ["read_tile_configuration", "write_tile_configuration"],
         "warp": ["Warp", "WarpCheck"],
     },
 )

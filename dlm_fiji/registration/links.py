@@ -103,6 +103,10 @@ class LinkFinder:
         grey = grey - np.float32(grey.mean())
         return [smooth(_reduced(grey, factor), self._sigma) for factor in self.factors]
 
+    def coarse(self, index: int) -> np.ndarray:
+        """Tile ``index`` at the coarsest level."""
+        return self._prepared(index)[0]
+
     def measure_all(
         self, wanted: Iterable[tuple[int, int, np.ndarray, np.ndarray]]
     ) -> dict[tuple[int, int], Measurement]:

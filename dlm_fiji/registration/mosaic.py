@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dlm_fiji.registration.fusion import fuse_region, mosaic_extent
+from dlm_fiji.registration.tile_configuration import write_tile_configuration
 from dlm_fiji.registration.tiles import TileSource
 
 __all__ = ["Link", "Mosaic"]
@@ -110,6 +113,31 @@ class Mosaic:
             fusion=self.fusion,
             interpolation=self.interpolation,
         )
+
+    def save(self, path: str | os.PathLike[str], pixel_um: float | None = None, stripe: int = 1024) -> Path:
+        """Fuse into a pyramidal OME-TIFF (``.ome.tif``) or OME-Zarr (``.ome.zarr``), stripe by stripe.
+
+        Memory holds ``stripe`` rows of the mosaic and one row of tiles, however large the mosaic is; the file appears
+        whole or not at all.
+
+        Parameters
+        ----------
+        pixel_um
+            Pixel size in µm, written as calibration.
+        """
+        from dlm_fiji.micrograph import PyramidWriter
+
+        record = {"what": "stitched mosaic", **self.summary()}
+        with PyramidWriter(path, self.shape, self.tiles.dtype, pixel_um=pixel_um, provenance=record) as writer:
+            for top in range(0, self.shape[0], stripe):
+                for left in range(0, self.shape[1], 8 * stripe):
+                    part = self.region(slice(top, top + stripe), slice(left, left + 8 * stripe))
+                    writer.write(top, left, part)
+        return Path(path)
+
+    def write_positions(self, path: str | os.PathLike[str]) -> Path:
+        """Write the positions as Fiji's ``TileConfiguration.registered.txt``."""
+        return write_tile_configuration(path, self.names, self.positions)
 
     @property
     def stage_tiles(self) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dlm_fiji.errors import InputError
+from dlm_fiji.registration.arrangement import arrange_by_content
 from dlm_fiji.registration.fusion import Fusion
 from dlm_fiji.registration.global_positions import connected, fit_stage, solve_positions
 from dlm_fiji.registration.layout import StartCorner, grid_cells, grid_pairs, grid_positions, neighbour_pairs
@@ -33,7 +34,7 @@ class StitchSettings(Settings):
     overlap: float | tuple[float, float] = setting(
         0.15, "Nominal overlap of neighbouring tiles as a fraction of the tile side (or one each for y, x)"
     )
-    order: str = setting("row-by-row", "Scan order: row-by-row, column-by-column, snake-by-rows, snake-by-columns")
+    order: str = setting("row-by-row", "Scan order: row-by-row, column-by-column, snake-by-rows, snake-by-columns, unknown")
     start: StartCorner = setting("top-left", "Corner of the first tile")
     search: float | None = setting(
         None, "How far the stage may be wrong; by default 5 % of the tile, at least 16", unit="px", gt=0
@@ -75,7 +76,8 @@ def stitch(
     grid
         (rows, columns) of the scan.
     positions
-        Instead of ``grid``: nominal positions (N, 2) y, x px, from the stage or a file.
+        Instead of ``grid``: nominal positions (N, 2) y, x px, from the stage (:func:`read_stage_positions`) or a
+        file (:func:`read_tile_configuration`). With ``order="unknown"`` neither is needed.
     flat_field
         (H, W[, C]) divided out of every tile, or ``"estimate"``.
     settings, **changes
@@ -102,7 +104,7 @@ def stitch(
     s = StitchSettings.of(settings, **changes)
     started = time.perf_counter()
     source = TileSource(tiles, given)
-    stage, pairs = _nominal(source, grid, positions, s)
+    stage, pairs = _nominal(source, grid, positions, s)  # wrong layouts are refused before anything is computed
     seconds: dict[str, float] = {}
     if s.flat_field == "estimate" and given is None:
         from dlm_fiji.microscope import estimate_flat_field
@@ -128,6 +130,9 @@ def _nominal(
         if stage.shape != (len(source), 2) or not np.isfinite(stage).all():
             raise InputError(f"{len(source)} tiles need positions of shape ({len(source)}, 2); given: {stage.shape}.")
         return stage, neighbour_pairs(stage, source.shape[:2], 0.3)
+    if s.order == "unknown":
+        stage = arrange_by_content(_finder(source, s), len(source), s.min_correlation)
+        return stage, neighbour_pairs(stage, source.shape[:2], 0.3)
     if grid is None:
         raise InputError("Stitching needs the grid (rows, columns) or the positions of the tiles.")
     if grid[0] * grid[1] != len(source):
@@ -150,17 +155,7 @@ def _solve(source: TileSource, stage: np.ndarray, pairs: list[tuple[int, int]], 
             f"No two of the {len(source)} tiles of {source.shape[0]} x {source.shape[1]} px overlap at the positions "
             "given; check the overlap, the grid and the scan order."
         )
-    finder = LinkFinder(
-        source,
-        channel=s.channel,
-        sigma=s.sigma,
-        peaks=s.peaks,
-        coarsest_side=s.coarsest_side,
-        kept=max(64, 4 * int(np.sqrt(len(source)))),
-        threads=s.threads or os.cpu_count() or 1,
-        wide=s.wide,
-        sure=s.min_correlation,
-    )
+    finder = _finder(source, s)
     measured = finder.measure_all([(i, j, stage[j] - stage[i], search) for i, j in pairs])
     good = [pair for pair in pairs if _accepted(measured[pair], s.min_correlation)]
     placed, used, residual = _positions(len(source), good, measured, stage, s)
@@ -194,6 +189,25 @@ def _solve(source: TileSource, stage: np.ndarray, pairs: list[tuple[int, int]], 
         interpolation=s.interpolation,
         seconds={"positions": time.perf_counter() - started},
     )
+
+
+def _finder(source: TileSource, s: StitchSettings) -> LinkFinder:
+    return LinkFinder(
+        source,
+        channel=s.channel,
+        sigma=s.sigma,
+        peaks=s.peaks,
+        coarsest_side=s.coarsest_side,
+        kept=_tiles_in_memory(source),
+        threads=s.threads or os.cpu_count() or 1,
+        wide=s.wide,
+        sure=s.min_correlation,
+    )
+
+
+def _tiles_in_memory(source: TileSource, budget: float = 5e8) -> int:
+    """How many prepared tiles fit the budget in bytes; two rows of a scan are wanted, four tiles are needed."""
+    return int(np.clip(budget / (4.4 * source.shape[0] * source.shape[1]), 4, 512))
 
 
 def _accepted(measurement: Measurement, threshold: float) -> bool:
@@ -245,7 +259,14 @@ def _links(
         if not taken and (i, j) in state:
             reason = f"disagrees with the other links by {residual:.2f} px"
         elif not taken:
-            reason = f"correlation {m.fit.correlation:.2f} is below {s.min_correlation:.2f}"
+            reason = _doubt(m, s)
         shift = (float(m.fit.shift[0]), float(m.fit.shift[1]))
         links.append(Link(i, j, shift, m.fit.correlation, residual, taken, reason))
     return links
+
+
+def _doubt(measurement: Measurement, s: StitchSettings) -> str:
+    """Why a measured link was not accepted."""
+    if measurement.fit is not None and measurement.fit.correlation < s.min_correlation:
+        return f"correlation {measurement.fit.correlation:.2f} is below {s.min_correlation:.2f}"
+    return "the content that both tiles share does not fix the shift in both directions"

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from dlm_fiji.errors import DlmWarning, InputError
+from dlm_fiji.micrograph import atomic_write
 from dlm_fiji.registration.sampling import resample, sample
 
 __all__ = ["Warp", "WarpCheck"]
@@ -171,17 +172,8 @@ class Warp:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the warp as a compressed ``.npz``; whole or not at all."""
         path = Path(path).with_suffix(".npz")
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                np.savez_compressed(
-                    file, displacement=self.displacement, engine=self.engine, record=json.dumps(self.record)
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_write(path) as part, open(part, "wb") as file:
+            np.savez_compressed(file, displacement=self.displacement, engine=self.engine, record=json.dumps(self.record))
         return path
 
     @classmethod

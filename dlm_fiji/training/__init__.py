@@ -7,7 +7,13 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submod_attrs={
         "plan": ["TrainingSettings"],
         "patches": ["PatchPairs", "extract_patches"],
-        "regression": ["TrainingResult", "train_regression"],
+        "adversarial": ["train_adversarial"],
+        "fluorescence_pairs": ["scaled_pair"],
+        "history": ["plot_history", "read_history"],
+        "label_fields": ["LabelField", "read_label_fields"],
+        "loop": ["TrainingResult"],
+        "regression": ["train_regression"],
+        "simulated": ["SimulatedPairs", "SimulationSettings"],
         "warm_start": ["start_from_interpolation", "take_over_weights"],
     },
 )

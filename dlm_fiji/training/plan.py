@@ -65,10 +65,10 @@ class TrainingSettings(Settings):
         1e-5, "learning rate of the discriminator", source="002 methods", gt=0
     )
     mse_share: float = setting(
-        0.01, "share of the MSE term in the generator's loss", source="002: ~1 %", ge=0, lt=1
+        0.01, "share of the MSE term in the generator's loss", source="002: ~1 %", ge=0, le=1
     )
     ssim_share: float = setting(
-        0.01, "share of the SSIM term; 0 for confocal to STED", source="002", ge=0, lt=1
+        0.01, "share of the SSIM term; 0 for confocal to STED", source="002", ge=0, le=1
     )
 
     @classmethod

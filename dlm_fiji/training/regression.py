@@ -9,9 +9,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,44 +22,13 @@ from dlm_fiji.networks.losses import brightfield_loss, structural_similarity
 from dlm_fiji.training.checkpoints import read_checkpoint, write_checkpoint
 from dlm_fiji.training.devices import accumulate, describe, make_fabric
 from dlm_fiji.training.history import write_history
+from dlm_fiji.training.loop import Progress, TrainingResult, TrainingState, average, prefetched
 from dlm_fiji.training.patches import BatchSource, Pair, extract_patches
 from dlm_fiji.training.plan import TrainingSettings
 from dlm_fiji.training.validation import luminance, measure, validation_batches
 from dlm_fiji.training.warm_start import start_from_interpolation
 
 __all__ = ["TrainingResult", "train_regression"]
-
-Progress = Callable[[int, int, dict[str, float]], None]
-
-
-@dataclass
-class TrainingResult:
-    """What a training made.
-
-    Attributes
-    ----------
-    network
-        With the weights of the smallest validation loss, in evaluation mode, on the CPU.
-    history
-        One row a validation: step, loss, val_loss, val_ssim, lr, seconds.
-    best_step, best_loss
-        Where that was.
-    steps, patches, seconds, patches_per_second
-        What was done (this call's time only, where the training was continued).
-    stopped_by
-        ``"steps"`` or ``"time limit"``.
-    """
-
-    network: nn.Module
-    history: list[dict[str, Any]]
-    best_step: int
-    best_loss: float
-    steps: int
-    patches: int
-    seconds: float
-    patches_per_second: float
-    stopped_by: str
-    description: dict[str, Any] = field(default_factory=dict)
 
 
 def train_regression(
@@ -131,7 +98,7 @@ def train_regression(
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     runner, optimiser = fabric.setup(torch.compile(network) if settings.compile else network, optimiser)
     averaged = copy.deepcopy(network) if settings.ema > 0 else network
-    state = _State(averaged)
+    state = TrainingState(averaged)
     total = settings.total_steps(len(source))
     if resume and out_dir is not None and (found := read_checkpoint(out_dir, settings)) is not None:
         network.load_state_dict(found["network"])
@@ -183,9 +150,8 @@ def train_regression(
         micro, loss = accumulate(fabric, runner, optimiser, loss_of, lr, hr, micro)
         if not math.isfinite(loss):
             raise ConfigurationError(
-                f"The loss became {loss} at step {state.step + 1}; lower learning_rate (now {rate:.1e}) or "
-                "set "
-                "clip_norm, and look for damaged images."
+                f"The loss became {loss} at step {state.step + 1}; lower learning_rate (now {rate:.1e}) "
+                "or set clip_norm, and look for damaged images."
             )
         if settings.clip_norm > 0:
             fabric.clip_gradients(runner, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
@@ -228,49 +194,6 @@ def train_regression(
     )
 
 
-class _State:
-    """What a checkpoint holds beside weights and optimiser."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.step = 0
-        self.losses: list[float] = []
-        self.history: list[dict[str, Any]] = []
-        self.best_step, self.best_loss = 0, math.inf
-        self.best_weights = _copy(network)
-
-    @property
-    def seconds(self) -> float:
-        return float(self.history[-1]["seconds"]) if self.history else 0.0
-
-    def mean_loss(self) -> float:
-        mean = math.fsum(self.losses) / len(self.losses)
-        self.losses = []
-        return mean
-
-    def add(self, row: dict[str, Any], network: nn.Module) -> None:
-        self.history.append(row)
-        if row["val_loss"] < self.best_loss:
-            self.best_step, self.best_loss = self.step, row["val_loss"]
-            self.best_weights = _copy(network)
-
-    def content(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "history": self.history,
-            "best_step": self.best_step,
-            "best_loss": self.best_loss,
-        }
-
-    def restore(self, found: dict[str, Any]) -> None:
-        self.step, self.history = found["step"], found["history"]
-        self.best_step, self.best_loss = found["best_step"], found["best_loss"]
-        self.best_weights = found["weights"]
-
-
-def _copy(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-
-
 def starting_network(
     network: nn.Module | None, settings: TrainingSettings, pairs: Sequence[Pair]
 ) -> nn.Module:
@@ -284,21 +207,3 @@ def starting_network(
         torch.manual_seed(settings.seed)
         fresh = BrightfieldNet(channels=channels)
     return start_from_interpolation(fresh) if settings.initial == "interpolation" else fresh
-
-
-def prefetched(source: BatchSource, first: int, total: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of steps ``first`` … ``total`` - 1, each made while the one before is computed."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(source.batch, first) if first < total else None
-        for step in range(first, total):
-            assert waiting is not None
-            ready = waiting.result()
-            waiting = pool.submit(source.batch, step + 1) if step + 1 < total else None
-            yield ready
-
-
-@torch.no_grad()
-def average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
-    """Running mean of the weights: m ← decay · m + (1 - decay) · w."""
-    for mean, weight in zip(averaged.parameters(), network.parameters(), strict=True):
-        mean.lerp_(weight, 1 - decay)

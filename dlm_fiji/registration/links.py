@@ -152,7 +152,9 @@ class LinkFinder:
         self, first: np.ndarray, second: np.ndarray, expected: np.ndarray, search: np.ndarray
     ) -> ShiftFit | None:
         candidates = correlation_peaks(first, second, expected, search, self._peaks)
-        fits = [refine_shift(first, second, lag, sigma=self._sigma) for _, lag in candidates[:3]]
+        # one peak far above the others needs no rival
+        count = 1 if candidates and all(r < candidates[0][0] - 0.3 for r, _ in candidates[1:]) else 3
+        fits = [refine_shift(first, second, lag, sigma=self._sigma, tolerance=0.02) for _, lag in candidates[:count]]
         return max((fit for fit in fits if fit is not None), key=lambda fit: fit.correlation, default=None)
 
     def _convincing(self, fit: ShiftFit | None) -> bool:

@@ -13,6 +13,7 @@ in a's coordinates. Finding s takes two steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -29,6 +30,9 @@ __all__ = [
 
 #: pixels lost on each side by the interpolation and derivative kernels
 MARGIN = 5
+#: six-point Lagrange: for each node -2 … 3 the five others, and the product of the distances to them
+_OTHERS = np.array([[n for n in range(-2, 4) if n != node] for node in range(-2, 4)], dtype=float)
+_SCALES = (np.arange(-2, 4)[:, None] - _OTHERS).prod(axis=1)
 _DERIVATIVE = np.array([1.0, -8.0, 0.0, 8.0, -1.0]) / 12.0
 
 
@@ -65,11 +69,8 @@ def fractional_kernel(fraction: float, kind: str = "quintic") -> np.ndarray:
         near = (1.5 * distance - 2.5) * distance**2 + 1
         far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
         return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
-    nodes = t[1:]
     kernel = np.zeros(7)
-    for k, node in enumerate(nodes):
-        others = np.delete(nodes, k)
-        kernel[k + 1] = np.prod((fraction - others) / (node - others))
+    kernel[1:] = (fraction - _OTHERS).prod(axis=1) / _SCALES
     return kernel
 
 
@@ -187,6 +188,7 @@ def refine_shift(
     iterations: int = 8,
     reach: float = 2.0,
     slope: bool = True,
+    tolerance: float = 2e-3,
 ) -> ShiftFit | None:
     """The shift with a(p) = gain·b(p - shift) + offset (+ slope·p), by Gauss-Newton over the overlap.
 
@@ -199,11 +201,13 @@ def refine_shift(
     sigma
         The smoothing that a and b have had, px: says how correlated their noise is.
     iterations
-        At most this many; ends when the step is below 0.002 px.
+        At most this many.
     reach
         How far (px) the answer may lie from ``start``.
     slope
         Also fit a plane, which takes up what is left of uneven illumination.
+    tolerance
+        Ends when a step is shorter, px. The step that is taken last is five to ten times more precise than that.
 
     Returns
     -------
@@ -227,9 +231,8 @@ def refine_shift(
         target = (part_a - mean_a).ravel()
         columns = [dy.ravel(), dx.ravel(), (value - mean_b).ravel()]
         if slope:
-            columns.append(np.repeat(np.linspace(-1, 1, height, dtype=np.float32), width))
-            columns.append(np.tile(np.linspace(-1, 1, width, dtype=np.float32), height))
-        columns.append(np.ones(target.size, dtype=np.float32))
+            columns += _plane(height, width)
+        columns.append(_ones(target.size))
         design = np.stack(columns)
         normal = (design @ design.T).astype(float)
         right = (design @ target).astype(float)
@@ -248,7 +251,7 @@ def refine_shift(
         shift = shift + (step if length <= 1 else step / length)
         if np.abs(shift - start).max() > reach:
             return None
-        if length < 2e-3:
+        if length < tolerance:
             break
     error = target - solution[2:].astype(np.float32) @ design[2:]
     variance = max(float(error @ error) / target.size, 1e-9 * spread_a / target.size)
@@ -257,6 +260,17 @@ def refine_shift(
     )
     information = _information(gradients_a, gain * design[:2], variance, max(sigma, 0.5))
     return ShiftFit(shift, information, _partial_correlation(normal, right, spread_a), target.size)
+
+
+@lru_cache(maxsize=64)
+def _plane(height: int, width: int) -> list[np.ndarray]:
+    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in (height, width))
+    return [np.repeat(y, width), np.tile(x, height)]
+
+
+@lru_cache(maxsize=64)
+def _ones(count: int) -> np.ndarray:
+    return np.ones(count, dtype=np.float32)
 
 
 def _gradients(image: np.ndarray, rows: slice, cols: slice) -> list[np.ndarray]:
@@ -299,9 +313,8 @@ def _partial_correlation(normal: np.ndarray, right: np.ndarray, spread: float) -
 
 def _interpolated(image: np.ndarray, fraction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image at p + fraction, and its derivatives in y and x there, by separable kernels."""
-    ky, kx = (np.pad(fractional_kernel(float(f)), 2) for f in fraction)
-    gy, gx = (np.convolve(k[2:-2], _DERIVATIVE) for k in (ky, kx))
-    # full convolution of 7 and 5 taps is 11 long, centred like the padded kernels
+    ky, kx = (fractional_kernel(float(f)) for f in fraction)
+    gy, gx = (np.convolve(k, _DERIVATIVE) for k in (ky, kx))
     edge = cv2.BORDER_REPLICATE
     value = cv2.sepFilter2D(image, cv2.CV_32F, kx, ky, borderType=edge)
     along_y = cv2.sepFilter2D(image, cv2.CV_32F, kx, gy, borderType=edge)

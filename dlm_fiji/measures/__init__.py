@@ -6,9 +6,13 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
         "arrays": ["luminance"],
+        "beads": ["BeadWidths", "bead_fwhm"],
         "colour": ["ColourDifference", "cie94", "lab"],
         "pixel_error": ["match_intensity", "nrmse", "psnr"],
         "similarity": ["ms_ssim", "ssim", "ssim_map"],
+        "slanted_edge": ["EdgeResponse", "slanted_edge_mtf"],
         "squirrel": ["ErrorMap", "error_map"],
+        "usaf": ["Contrast", "usaf_mtf"],
+        "usaf_target": ["Triplet", "usaf_target"],
     },
 )

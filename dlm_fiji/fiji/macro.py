@@ -19,7 +19,7 @@ from dlm_fiji.fiji.convert import from_imageplus, to_imageplus
 from dlm_fiji.fiji.runtime import java_class, start
 from dlm_fiji.micrograph import is_rgb
 
-__all__ = ["MacroResult", "divide_by_flat_field", "run_command", "run_macro"]
+__all__ = ["MacroResult", "Session", "captured_output", "divide_by_flat_field", "run_command", "run_macro", "session"]
 
 #: ImageJ 1.x keeps its open images and its macro interpreter in static fields: one macro at a time.
 _one_at_a_time = threading.RLock()
@@ -73,15 +73,15 @@ def run_macro(
     """
     text, name = _macro_text(macro)
     start()
-    with _one_at_a_time, _session() as session:
+    with session() as opened:
         for title, other in (images or {}).items():
-            session.add(to_imageplus(other, title, rgb=rgb))
+            opened.add(to_imageplus(other, title, rgb=rgb))
         if image is not None:
-            session.add(to_imageplus(image, _free_title(image, images), rgb=rgb))
-        value = session.run(text, argument, name)
-        active = session.active()
+            opened.add(to_imageplus(image, _free_title(image, images), rgb=rgb))
+        value = opened.run(text, argument, name)
+        active = opened.active()
         result = None if active is None else from_imageplus(active, like=image)
-        return MacroResult(result, value, session.log)
+        return MacroResult(result, value, opened.log)
 
 
 def run_command(
@@ -163,8 +163,8 @@ def divide_by_flat_field(
     return result
 
 
-class _Session:
-    """Images open without windows while a macro runs."""
+class Session:
+    """Images open without windows while macros and commands run."""
 
     def __init__(self) -> None:
         self.interpreter_class = java_class("ij.macro.Interpreter")
@@ -172,16 +172,29 @@ class _Session:
         self.log = ""
 
     def add(self, imp: Any) -> None:
+        """Open an image and make it the active one."""
         self.interpreter_class.addBatchModeImage(imp)
 
     def active(self) -> Any:
+        """The active image, None where none is open."""
         return self.windows.getCurrentImage()
 
+    def command(self, command: str, options: str) -> None:
+        """Run a plugin's command; its printed lines are in ``log``."""
+        with captured_output() as output:
+            try:
+                java_class("ij.IJ").run(command, options)
+            except Exception as error:
+                raise InputError(f"ImageJ's command {command!r} failed: {_first_line(error)}.") from error
+            finally:
+                self.log = output()
+
     def run(self, text: str, argument: str, name: str) -> str | None:
+        """Run a macro's text; returns what it returned."""
         interpreter = self.interpreter_class()
         failure: Exception | None = None
         value = None
-        with _captured_output() as output:
+        with captured_output() as output:
             try:
                 value = interpreter.run(text, argument)
             except Exception as error:
@@ -202,8 +215,14 @@ class _Session:
 
 
 @contextlib.contextmanager
-def _session() -> Iterator[_Session]:
-    session = _Session()
+def session() -> Iterator[Session]:
+    """Images open without windows, one session at a time; all are closed at the end."""
+    with _one_at_a_time:
+        yield from _opened()
+
+
+def _opened() -> Iterator[Session]:
+    session = Session()
     interpreter, windows = session.interpreter_class, session.windows
     converter = java_class("ij.process.ImageConverter")
     before, scaling = bool(interpreter.batchMode), bool(converter.getDoScaling())
@@ -222,7 +241,7 @@ def _session() -> Iterator[_Session]:
 
 
 @contextlib.contextmanager
-def _captured_output() -> Iterator[Any]:
+def captured_output() -> Iterator[Any]:
     """Java's printed lines while the block runs; headless, ImageJ says there what it would show in a dialog."""
     system, stream = java_class("java.lang.System"), java_class("java.io.ByteArrayOutputStream")()
     printer = java_class("java.io.PrintStream")(stream, True, "UTF-8")
@@ -251,6 +270,10 @@ def _macro_text(macro: str | Path) -> tuple[str, str]:
 def _free_title(image: xr.DataArray, images: Mapping[str, xr.DataArray] | None) -> str:
     title = str(image.name or "image")
     return title if title not in (images or {}) else title + " (1)"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,277 @@
+"""The parts of the page that show the held-out area: cards, viewer, zoomed regions, profile, error maps, figures."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlm_fiji.errors import InputError
+from dlm_fiji.micrograph import pixel_size_um
+from dlm_fiji.report import charts, pictures, verdict
+from dlm_fiji.report.data_files import write_rows
+from dlm_fiji.report.figures_of_merit import MEASURED_ON
+from dlm_fiji.report.run_record import IMAGES, METHODS, RunRecord
+
+__all__ = ["AreaSections"]
+
+_MEASURES = {
+    "ssim": "SSIM",
+    "psnr_db": "PSNR (dB)",
+    "ms_ssim": "MS-SSIM",
+    "nrmse": "NRMSE",
+    "rse": "RSE",
+    "rsp": "RSP",
+}
+
+
+class AreaSections:
+    """Builds the sections and writes their files; each method gives what the template needs, or nothing."""
+
+    def __init__(self, record: RunRecord, metrics: dict[str, Any], folder: Path) -> None:
+        self.record, self.metrics, self.folder = record, metrics, folder
+        self.test_area: dict[str, Any] = metrics["test_area"]
+        self.shown, self._how_shown = pictures.display_images(record.area) if record.area else ({}, "")
+        self._check_sizes()
+
+    @cached_property
+    def reference(self) -> np.ndarray | None:
+        """The label, or the largest image where there is none: the coordinates of the section."""
+        if "label" in self.shown:
+            return self.shown["label"]
+        return max(self.shown.values(), key=lambda image: image.shape[0] * image.shape[1], default=None)
+
+    @cached_property
+    def pixel(self) -> tuple[float, float] | None:
+        """Pixel size of the reference in µm."""
+        assert_order = [
+            name for name in ("label", "network", "bicubic", "richardson_lucy") if name in self.record.area
+        ]
+        for name in assert_order:
+            size = pixel_size_um(self.record.area[name])
+            if (
+                size is not None
+                and self.reference is not None
+                and self.shown[name].shape == self.reference.shape
+            ):
+                return size
+        return None
+
+    @property
+    def size(self) -> str:
+        """Size of the area as the papers write it."""
+        if self.reference is None:
+            return "–"
+        return f"1 image ({self.reference.shape[1]}×{self.reference.shape[0]} pixels)"
+
+    @property
+    def words(self) -> str:
+        """The area in words."""
+        if self.reference is None:
+            return "the test area"
+        height, width = self.reference.shape[:2]
+        return verdict.area_words(height, width, self.pixel)
+
+    @property
+    def lead(self) -> str:
+        """The sentence over the viewer."""
+        if self.reference is None:
+            return ""
+        text = f"{self.words[0].upper()}{self.words[1:]}; no pixel of it was used for training."
+        if self.record.simulated:
+            text += " Simulated instrument."
+        return f"{text} {self._how_shown}"
+
+    def cards(self) -> list[dict[str, Any]]:
+        """One card a method with its figures; the best is marked."""
+        order = [name for name, _ in verdict.ranking(self.test_area) if name != "network_before"]
+        found = []
+        for name, key in METHODS.items():
+            figures = self.test_area.get(key)
+            if name == "network_before" or not isinstance(figures, dict) or figures.get("ssim") is None:
+                continue
+            note = (
+                f"{figures['iterations']} iterations, the best for this label"
+                if figures.get("iterations")
+                else ""
+            )
+            before = self.test_area.get(METHODS["network_before"])
+            if name == "network" and isinstance(before, dict) and before.get("ssim") is not None:
+                note = f"{before['ssim']:.3f} before fine-tuning on this specimen"
+            psnr = figures.get("psnr_db")
+            found.append(
+                {
+                    "title": IMAGES[name],
+                    "ssim": f"{figures['ssim']:.3f}",
+                    "psnr": "" if psnr is None else f"{psnr:.2f}",
+                    "note": note,
+                    "colour": charts.COLOURS[name],
+                    "best": name == order[0],
+                }
+            )
+        return found
+
+    def viewer(self) -> dict[str, Any] | None:
+        """What the before/after viewer shows; the images as PNG."""
+        if self.reference is None or len(self.shown) < 2:
+            return None
+        height, width = self.reference.shape[:2]
+        images = []
+        for name, image in self.shown.items():
+            pictures.save_png(image, self.folder / "images" / f"{name}.png")
+            images.append(
+                {
+                    "name": name,
+                    "title": IMAGES[name],
+                    "src": f"images/{name}.png",
+                    "width": image.shape[1],
+                    "height": image.shape[0],
+                }
+            )
+        names = list(self.shown)
+        left = next((n for n in ("richardson_lucy", "input", "bicubic") if n in names), names[0])
+        right = next((n for n in ("network", "label") if n in names and n != left), names[-1])
+        return {
+            "width": width,
+            "height": height,
+            "pixel_um": self.pixel[1] if self.pixel is not None else None,
+            "images": images,
+            "left": names.index(left),
+            "right": names.index(right),
+        }
+
+    @cached_property
+    def _regions(self) -> list[pictures.Region]:
+        if self.reference is None or min(self.reference.shape[:2]) < 48:
+            return []
+        return pictures.detail_regions(self.reference)
+
+    def regions(self) -> list[dict[str, Any]]:
+        """Zoomed regions of all images, with a scale bar."""
+        found = []
+        for number, region in enumerate(self._regions):
+            shown = []
+            for name, image in self.shown.items():
+                assert self.reference is not None
+                part = pictures.crop(image, region, self.reference.shape[:2])
+                src = f"images/region_{number + 1}_{name}.png"
+                pictures.save_png(part, self.folder / src)
+                shown.append({"src": src, "title": IMAGES[name]})
+            bar = None
+            if self.pixel is not None:
+                width = region.side * self.pixel[1]
+                length = pictures.bar_um(width)
+                bar = {"share": round(100 * length / width, 2), "text": f"{length:g} µm"}
+            found.append({"x": region.x, "y": region.y, "pictures": shown, "bar": bar})
+        return found
+
+    def profile(self) -> dict[str, Any] | None:
+        """Luminance along a line through the first region where the label varies most."""
+        if not self._regions or "label" not in self.shown:
+            return None
+        label = pictures.grey(self.shown["label"])
+        # The row is chosen on the label alone, like the regions.
+        best = max(self._regions, key=lambda r: label[r.y : r.y + r.side, r.x : r.x + r.side].std())
+        rows = label[best.y : best.y + best.side, best.x : best.x + best.side]
+        row = best.y + int(np.argmax(np.abs(np.diff(rows, axis=1)).sum(axis=1)))
+        lines = {
+            name: pictures.grey(image)[row, best.x : best.x + best.side]
+            for name, image in self.shown.items()
+            if image.shape[:2] == label.shape and name != "network_before"
+        }
+        step, unit = (self.pixel[1], "µm") if self.pixel is not None else (1.0, "px")
+        charts.profile_chart(lines, step, unit, self.folder / "images" / "profile.svg")
+        columns = [f"distance_{'um' if unit == 'µm' else 'px'}", *lines]
+        cells = zip(*[np.round(line, 3).tolist() for line in lines.values()], strict=True)
+        data = write_rows(
+            self.folder / "data" / "profile.csv",
+            columns,
+            [(round(i * step, 6), *values) for i, values in enumerate(cells)],
+        )
+        return {
+            "title": "A line through fine detail",
+            "src": "images/profile.svg",
+            "alt": "Luminance of the images along one line",
+            "text": f"Row y {row}, x {best.x} to {best.x + best.side} px of the area: the row of strongest edges in the "
+            "label within the zoomed regions.",
+            "data": data,
+        }
+
+    def errors(self) -> dict[str, Any] | None:
+        """Error maps with one scale."""
+        if "label" not in self.shown:
+            return None
+        label = self.shown["label"]
+        maps, top = pictures.error_maps(self.shown, label)
+        if not maps:
+            return None
+        shown = []
+        for name, image in maps.items():
+            src = f"images/error_{name}.png"
+            pictures.save_png(image, self.folder / src)
+            mean = float(np.abs(pictures.grey(self.shown[name]) - pictures.grey(label)).mean())
+            shown.append({"src": src, "title": IMAGES[name], "mean": f"{mean:.2f}"})
+        colours = pictures.colour_map(np.linspace(0, 1, 9))
+        ramp = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in colours.tolist())
+        return {"pictures": shown, "top": f"{top:.0f}", "ramp": ramp}
+
+    def table(self) -> dict[str, Any] | None:
+        """All figures of all images, and what they gain on bicubic and Richardson–Lucy."""
+        entries = {name: self.test_area[key] for name, key in METHODS.items() if self.test_area.get(key)}
+        if not entries:
+            return None
+        measures = [m for m in _MEASURES if any(figures.get(m) is not None for figures in entries.values())]
+        colour = any(figures.get("cie94") for figures in entries.values())
+        order = verdict.ranking(self.test_area)
+        rows = []
+        for name, figures in entries.items():
+            cells = [_text(figures.get(m), 2 if m == "psnr_db" else 4) for m in measures]
+            if colour:
+                found = figures.get("cie94") or {}
+                cells.append(f"{_text(found.get('mean'), 2)} ± {_text(found.get('std'), 2)}")
+            for rival in ("bicubic", "richardson_lucy"):
+                base = (entries.get(rival) or {}).get("ssim")
+                own = figures.get("ssim")
+                gain = None if rival == name or base is None or own is None else own - base
+                cells.append("" if gain is None else f"{gain:+.4f}".replace("-", "−"))
+            title = IMAGES[name] + (
+                f", {figures['iterations']} iterations" if figures.get("iterations") else ""
+            )
+            rows.append(
+                {
+                    "title": title,
+                    "cells": cells,
+                    "colour": charts.COLOURS[name],
+                    "best": bool(order) and name == order[0][0],
+                }
+            )
+        columns = [_MEASURES[m] for m in measures] + (["CIE-94, mean ± std"] if colour else [])
+        columns += ["SSIM gain on bicubic", "SSIM gain on Richardson–Lucy"]
+        data = [(row["title"], *(cell.replace("−", "-") for cell in row["cells"])) for row in rows]
+        write_rows(self.folder / "data" / "figures.csv", ["image", *columns], data)
+        how = str(self.metrics.get("measured_on") or MEASURED_ON).rstrip(".")
+        further = self.metrics.get("further_test_fields") or []
+        extra = f" {len(further)} further test fields are in metrics.json." if further else ""
+        return {
+            "columns": columns,
+            "rows": rows,
+            "how": f"{how[0].upper()}{how[1:]}, against the label.{extra}",
+        }
+
+    def _check_sizes(self) -> None:
+        if "label" not in self.shown:
+            return
+        height, width = self.shown["label"].shape[:2]
+        for name in METHODS:
+            image = self.shown.get(name)
+            if image is not None and image.shape[:2] != (height, width):
+                raise InputError(
+                    f"evaluate/{name}.tif is {image.shape[1]} × {image.shape[0]} px and evaluate/label.tif "
+                    f"{width} × {height} px; they must show the same area."
+                )
+
+
+def _text(value: Any, digits: int) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, (int, float)) else "–"

@@ -1,0 +1,297 @@
+"""The parts of the page that tell how the result was made and how good it is beyond the area."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlm_fiji.micrograph import to_array
+from dlm_fiji.report import charts as draw
+from dlm_fiji.report import pictures
+from dlm_fiji.report.data_files import write_rows
+from dlm_fiji.report.run_record import IMAGES, RunRecord
+
+__all__ = ["charts", "cross_matrix", "facts", "resolution", "timings", "toml", "total", "trust"]
+
+
+def charts(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
+    """Training, search, stitching and illumination."""
+    found = []
+    history = record.table("train/history.csv")
+    text = draw.training_chart(history, folder / "images" / "training.svg")
+    _add(found, text, "Training", "training.svg", "Training and validation loss against steps",
+         _copy(record, "train/history.csv", folder))  # fmt: skip
+    search = record.table("deconvolve/search.csv")
+    text = draw.search_chart(search, folder / "images" / "search.svg")
+    _add(found, text, "Richardson–Lucy: search for its best setting", "search.svg",
+         "Quality of Richardson–Lucy against its settings", _copy(record, "deconvolve/search.csv", folder))  # fmt: skip
+    layout = record.json("stitch/links.json") or {}
+    text = draw.stitch_chart(layout, folder / "images" / "stitching.svg")
+    if text is not None:
+        links = [link for link in layout.get("links") or []]
+        columns = ["i", "j", "shift_y_px", "shift_x_px", "correlation", "residual_px", "used"]
+        rows = [
+            (
+                k.get("i"),
+                k.get("j"),
+                *(k.get("shift") or (None, None))[:2],
+                k.get("correlation"),
+                k.get("residual"),
+                k.get("used"),
+            )
+            for k in links
+        ]
+        data = write_rows(folder / "data" / "links.csv", columns, rows)
+        _add(found, text, "Stitching", "stitching.svg", "Tiles and their links coloured by residual", data)
+    flat = record.image("illumination/flat_field.tif")
+    if flat is not None:
+        values = to_array(flat).astype(np.float64)
+        values = values.mean(axis=2) if values.ndim == 3 else values
+        spread = values / max(values.max(), 1e-12)
+        shown = pictures.colour_map((spread - spread.min()) / max(np.ptp(spread), 1e-12), "cividis")
+        # A smooth field needs no more pixels than a chart has.
+        step = max(1, max(shown.shape[:2]) // 600)
+        pictures.save_png(shown[::step, ::step], folder / "images" / "flat_field.png")
+        text = f"The field that every tile was divided by: the darkest place gets {100 * spread.min():.0f} % of the brightest."
+        _add(found, text, "Illumination", "flat_field.png", "Estimated illumination of one tile", None)
+    return found
+
+
+def resolution(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
+    """Bead widths, contrast transfer and depth of field, where they were measured."""
+    found: list[dict[str, Any]] = []
+    beads = record.table("measures/fwhm.csv")
+    groups: dict[str, list[float]] = {}
+    for row in beads:
+        if isinstance(row.get("fwhm_um"), float):
+            groups.setdefault(str(row.get("image")), []).append(row["fwhm_um"])
+    if draw.histogram_chart(groups, "full width at half maximum (µm)", folder / "images" / "fwhm.svg"):
+        fits = record.json("measures/fwhm.json") or {}
+        parts = []
+        for name, values in groups.items():
+            fit = fits.get(name) or {}
+            mean = fit.get("mean_um", float(np.mean(values)))
+            interval = (
+                f" (95 %: {fit['low_um']:.3f} to {fit['high_um']:.3f})"
+                if fit.get("low_um") is not None
+                else ""
+            )
+            parts.append(f"{IMAGES.get(name, name)} {mean:.3f} µm{interval}, {len(values)} beads")
+        text = "Gaussian fits to isolated beads: " + "; ".join(parts) + "."
+        _add(
+            found,
+            text,
+            "Bead widths",
+            "fwhm.svg",
+            "Histograms of bead widths",
+            _copy(record, "measures/fwhm.csv", folder),
+        )
+    mtf = record.table("measures/mtf.csv")
+    axis = ("spatial frequency (cycles/mm)", "contrast")
+    if draw.curves_chart(mtf, "cycles_per_mm", axis, folder / "images" / "mtf.svg", log=True):
+        limits = []
+        for name in [n for n in mtf[0] if n != "cycles_per_mm"]:
+            seen = [r["cycles_per_mm"] for r in mtf if isinstance(r.get(name), float) and r[name] > 0]
+            if seen:
+                limits.append(f"{IMAGES.get(name, name)} to {max(seen):.0f}")
+        text = f"Michelson contrast of bars; some contrast is left up to (cycles/mm): {', '.join(limits)}."
+        _add(found, text, "Contrast transfer", "mtf.svg", "Contrast against spatial frequency",
+             _copy(record, "measures/mtf.csv", folder))  # fmt: skip
+    depth = record.table("measures/depth_of_field.csv")
+    if draw.curves_chart(
+        depth, "defocus_um", ("defocus (µm)", "SSIM to the label in focus"), folder / "images" / "depth.svg"
+    ):
+        _add(found, "Similarity to the label in focus as the specimen leaves the focus.", "Depth of field", "depth.svg",
+             "SSIM against defocus", _copy(record, "measures/depth_of_field.csv", folder))  # fmt: skip
+    return found
+
+
+def trust(record: RunRecord, folder: Path) -> dict[str, Any] | None:
+    """What the judgement without a label found."""
+    content = record.json("trust/trust.json")
+    if not isinstance(content, dict):
+        return None
+    shown = []
+    significance = record.image("trust/map.tif")
+    if significance is not None:
+        values = np.abs(to_array(significance).astype(np.float64))
+        values = values.max(axis=2) if values.ndim == 3 else values
+        pictures.save_png(pictures.colour_map(np.nan_to_num(values) / 8.0), folder / "images" / "trust.png")
+        shown.append(
+            {
+                "src": "images/trust.png",
+                "title": "Residual against the noise: black 0, brightest 8 standard deviations",
+            }
+        )
+    erased = record.image("trust/uncheckable.tif")
+    if erased is not None:
+        values = np.nan_to_num(to_array(erased).astype(np.float64))
+        values = values.mean(axis=2) if values.ndim == 3 else values
+        pictures.save_png(pictures.colour_map(values, "cividis"), folder / "images" / "uncheckable.png")
+        shown.append(
+            {"src": "images/uncheckable.png", "title": "Detail that cannot be checked: yellow, most of it"}
+        )
+    text = str(content.get("text") or "")
+    regions, flagged = content.get("regions"), content.get("flagged")
+    if not text and isinstance(regions, (int, float)) and isinstance(flagged, (int, float)) and regions:
+        text = f"{flagged:.0f} of {regions:.0f} regions ({100 * flagged / regions:.1f} %) do not give the input back."
+    rows = [
+        (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
+        for name, value in content.items()
+        if name != "text" and isinstance(value, (int, float, str))
+    ]
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "trust.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    roc = None
+    points = record.table("trust/roc.csv")
+    axis = ("share of sound regions flagged", "share of faults flagged")
+    if draw.curves_chart(points, "false_alarm", axis, folder / "images" / "roc.svg"):
+        roc = {
+            "title": "Faults found against false alarms",
+            "src": "images/roc.svg",
+            "alt": "Receiver operating characteristic of the flag",
+            "text": "Structures were inserted and erased in known places, and the threshold was moved.",
+            "data": _copy(record, "trust/roc.csv", folder),
+        }
+    return {"text": text, "pictures": shown, "rows": rows, "roc": roc}
+
+
+def cross_matrix(record: RunRecord, folder: Path) -> dict[str, Any] | None:
+    """SSIM of models on specimens."""
+    rows = record.table("measures/cross_matrix.csv")
+    rows = [row for row in rows if isinstance(row.get("ssim"), float)]
+    if not rows:
+        return None
+    columns = list(dict.fromkeys(str(row["specimen"]) for row in rows))
+    found = {(str(row["model"]), str(row["specimen"])): row["ssim"] for row in rows}
+    models = list(dict.fromkeys(str(row["model"]) for row in rows))
+    _copy(record, "measures/cross_matrix.csv", folder)
+    return {
+        "columns": columns,
+        "rows": [
+            {"title": m, "cells": [f"{found[m, c]:.3f}" if (m, c) in found else "–" for c in columns]}
+            for m in models
+        ],
+    }
+
+
+def timings(record: RunRecord, folder: Path) -> list[dict[str, str]]:
+    """Engine, version, time and note of every step."""
+    rows = []
+    for name, stage in record.stages.items():
+        seconds = stage.get("seconds")
+        note = str(stage.get("note") or "")
+        if stage.get("status") not in (None, "done", "running"):
+            note = f"{stage['status']}. {note}".strip()
+        # The page is written by the step that would otherwise name itself as unfinished.
+        if name == "report" and seconds is None:
+            continue
+        rows.append(
+            {
+                "name": name,
+                "engine": str(stage.get("engine") or "–"),
+                "version": str(stage.get("engine_version") or _own_version(record, stage)),
+                "seconds": "–" if seconds is None else f"{seconds:.1f}",
+                "note": note,
+            }
+        )
+    if rows:
+        write_rows(folder / "data" / "timings.csv", list(rows[0]), [tuple(row.values()) for row in rows])
+    return rows
+
+
+def total(record: RunRecord) -> str:
+    """The whole time and the machine."""
+    seconds = [
+        stage["seconds"] for stage in record.stages.values() if isinstance(stage.get("seconds"), (int, float))
+    ]
+    machine = record.run.get("machine") or {}
+    where = (
+        ", ".join(f"{k} {v}" if k == "cores" else str(v) for k, v in machine.items())
+        if isinstance(machine, dict)
+        else str(machine)
+    )
+    if not seconds:
+        return ""
+    whole = sum(seconds)
+    text = f"{whole:.0f} s" if whole < 120 else f"{whole / 60:.1f} min"
+    return f"Together {text}{f' on {where}' if where else ''}."
+
+
+def facts(record: RunRecord) -> list[tuple[str, str]]:
+    """Versions, seeds, machine and model as rows."""
+    rows: list[tuple[str, str]] = []
+    for key in ("model", "seeds", "machine", "versions"):
+        content = record.run.get(key)
+        if isinstance(content, Mapping):
+            rows += [(f"{key}: {name}", _short(value)) for name, value in content.items()]
+        elif content not in (None, "", []):
+            rows.append((key, _short(content)))
+    return rows
+
+
+def toml(settings: Mapping[str, Any], place: str = "") -> str:
+    """Nested settings as TOML that the pipeline reads again; unset ones are left out, as TOML has no null."""
+    lines = [
+        f"{key} = {_toml_value(value)}"
+        for key, value in settings.items()
+        if not isinstance(value, Mapping) and value is not None
+    ]
+    text = "\n".join(lines)
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            name = f"{place}.{key}" if place else str(key)
+            inner = toml(value, name)
+            if inner:
+                text += (
+                    f"\n\n[{name}]\n{inner}"
+                    if not inner.lstrip().startswith("[")
+                    else f"\n\n{inner.lstrip()}"
+                )
+    return text.strip()
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k} = {_toml_value(v)}" for k, v in value.items() if v is not None) + "}"
+    # Strings, numbers and booleans are written alike in JSON and TOML.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _own_version(record: RunRecord, stage: Mapping[str, Any]) -> str:
+    versions = record.run.get("versions") or {}
+    engine = str(stage.get("engine") or "").lower()
+    if "torch" in engine and versions.get("torch"):
+        return f"PyTorch {versions['torch']}"
+    return (
+        f"dlm_fiji {versions['dlm_fiji']}"
+        if engine.startswith("native") and versions.get("dlm_fiji")
+        else "–"
+    )
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _copy(record: RunRecord, name: str, folder: Path) -> str | None:
+    source = record.file(name)
+    if source is None:
+        return None
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, folder / "data" / source.name)
+    return f"data/{source.name}"
+
+
+def _add(
+    found: list[dict[str, Any]], text: str | None, title: str, src: str, alt: str, data: str | None
+) -> None:
+    if text is not None:
+        found.append({"title": title, "src": f"images/{src}", "alt": alt, "text": text, "data": data})

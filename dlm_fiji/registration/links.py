@@ -142,7 +142,7 @@ class LinkFinder:
                 best = ShiftFit(best.shift * last, best.information / last**2, best.correlation, best.pixels)
                 return Measurement(i, j, best)
             start = best.shift * (self.factors[level - 1] / factor)
-            finer = refine_shift(first[level], second[level], start, sigma=self._sigma)
+            finer = refine_shift(first[level], second[level], start, sigma=self._sigma, tolerance=0.01)
             if finer is None:
                 return Measurement(i, j, None, "no content that both tiles share")
             best = finer

@@ -16,6 +16,7 @@ from dlm_fiji.measures.usaf_target import Direction, Triplet, element_of, find_t
 __all__ = ["PAPER_TABLE", "Contrast", "triplet_contrast", "usaf_mtf"]
 
 _FINE = 16  # profile points a pixel
+_LINES, _GAPS = (-1.0, 0.0, 1.0), (-0.5, 0.5)  # periods from the middle
 
 #: Cycles/mm, contrast of the 100×/1.4 NA input, contrast of the network's output (Optica 2017, Table S4).
 PAPER_TABLE = (
@@ -118,54 +119,65 @@ def usaf_mtf(
         raise InputError(f"The pixel size must be above 0 µm, not {pixel_um}.")
     if not 0 < length <= 1:
         raise InputError(f"The part of the lines to average over lies between 0 and 1, not at {length}.")
+    source = array if label is None else _grey(label)
+    if source.shape != array.shape:
+        raise InputError(
+            f"The label has the shape {source.shape}, the image {array.shape}: register them first."
+        )
     if triplets is None:
-        source = array if label is None else _grey(label)
-        if source.shape != array.shape:
-            raise InputError(
-                f"The label has the shape {source.shape}, the image {array.shape}: register them first."
-            )
         triplets = find_triplets(source)
     if not triplets:
         raise InputError(
             "No element of a USAF-1951 target was found: the lines must run along rows and columns and "
-            "some must be "
-            "resolved; give the places by hand as triplets otherwise."
+            "some must be resolved; give the places by hand as triplets otherwise."
         )
+    # One polarity for the whole target: a single triplet whose lines and gaps changed places is lost.
+    excess = sum(_gap_minus_line(_section(source, t, length)) for t in triplets)
     result = []
     for triplet in triplets:
         group, element = element_of(triplet.period * pixel_um)
-        contrast, profile = triplet_contrast(array, triplet, length)
+        contrast, profile = triplet_contrast(array, triplet, length, dark_lines=excess >= 0)
         frequency = line_pairs_per_mm(group, element)
         result.append(Contrast(group, element, frequency, triplet.lines, contrast, profile, triplet))
     return sorted(result, key=lambda c: (c.frequency, c.lines))
 
 
 def triplet_contrast(
-    image: NDArray[Any], triplet: Triplet, length: float = 0.85
+    image: NDArray[Any], triplet: Triplet, length: float = 0.85, *, dark_lines: bool = True
 ) -> tuple[float, NDArray[np.float64]]:
     """Michelson contrast of three lines (0 if they are not in place), and their cross-section."""
+    profile = _section(image, triplet, length)
+    place = np.linspace(-1.25, 1.25, profile.size)
+    sign = 1.0 if dark_lines else -1.0
+    troughs = [_extremum(sign * profile, place, c) for c in _LINES]
+    crests = [_extremum(-sign * profile, place, c) for c in _GAPS]
+    if any(v is None for v in (*troughs, *crests)):
+        return 0.0, profile
+    low = sign * min(v for v in troughs if v is not None)
+    high = -sign * min(v for v in crests if v is not None)
+    if sign * (high - low) <= 0:
+        return 0.0, profile
+    return abs(high - low) / (high + low), profile
+
+
+def _section(image: NDArray[Any], triplet: Triplet, length: float) -> NDArray[np.float64]:
+    """Mean along the lines, over 2.5 periods across them."""
     period = triplet.period
-    count = max(int(2.5 * period * _FINE), 16)
-    across = np.linspace(-1.25 * period, 1.25 * period, count)
+    across = np.linspace(-1.25 * period, 1.25 * period, max(int(2.5 * period * _FINE), 16))
     along = np.linspace(-1.25, 1.25, max(int(2.5 * period * 2), 8)) * period * length
     if triplet.lines == "vertical":
         rows, columns = np.meshgrid(triplet.row + along, triplet.column + across, indexing="ij")
     else:
         columns, rows = np.meshgrid(triplet.column + along, triplet.row + across, indexing="ij")
-    profile = map_coordinates(image, [rows, columns], order=1, mode="nearest").mean(0)
-    place = across / period
-    # Lines and gaps at -1, -1/2, 0, 1/2, 1 periods; dark lines if the gaps are brighter.
-    lines, gaps = (-1.0, 0.0, 1.0), (-0.5, 0.5)
-    means = [np.mean([profile[np.argmin(np.abs(place - c))] for c in centres]) for centres in (lines, gaps)]
-    sign = 1.0 if means[1] >= means[0] else -1.0
-    troughs = [_extremum(sign * profile, place, c) for c in lines]
-    crests = [_extremum(-sign * profile, place, c) for c in gaps]
-    if any(v is None for v in (*troughs, *crests)):
-        return 0.0, profile
-    low = sign * min(v for v in troughs if v is not None)
-    high = -sign * min(v for v in crests if v is not None)
-    total = high + low
-    return (abs(high - low) / total if total > 0 else 0.0), profile
+    return map_coordinates(image, [rows, columns], order=1, mode="nearest").mean(0)
+
+
+def _gap_minus_line(profile: NDArray[Any]) -> float:
+    place = np.linspace(-1.25, 1.25, profile.size)
+    lines, gaps = (
+        np.mean([profile[np.argmin(np.abs(place - c))] for c in centres]) for centres in (_LINES, _GAPS)
+    )
+    return float(gaps - lines)
 
 
 def _extremum(profile: NDArray[Any], place: NDArray[Any], centre: float) -> float | None:

@@ -129,8 +129,7 @@ class LinkFinder:
         coarse = self.factors[0]
         best = self._coarse_fit(first[0], second[0], expected / coarse, np.maximum(search / coarse, 2))
         if self._wide and not self._convincing(best):
-            size = np.array(first[0].shape)
-            everywhere = np.maximum(np.minimum(0.35 * size, size - 12 - np.abs(expected) / coarse), 0.15 * size)
+            everywhere = 0.35 * np.array(first[0].shape)
             wide = self._coarse_fit(first[0], second[0], expected / coarse, everywhere)
             if self._convincing(wide):
                 best = wide

@@ -40,7 +40,7 @@ def richardson_lucy(
     image
         (rows, columns) or (planes, rows, columns), counts, not negative.
     psf
-        As many axes, not larger; an odd one is centred for the plugin here (DeconvolutionLab2 displaces an odd PSF in
+        As many axes, not larger; normalised to sum 1 here. An odd one is centred for the plugin here (DeconvolutionLab2 displaces an odd PSF in
         an even image by one pixel).
     iterations
         Number of updates.
@@ -82,6 +82,10 @@ def richardson_lucy(
         raise InputError("Richardson-Lucy needs counts: no negative or infinite pixels, no NaN.")
     if iterations < 1:
         raise ConfigurationError(f"Richardson-Lucy needs at least 1 iteration, not {iterations}.")
+    total = float(psf.sum())
+    if not np.isfinite(total) or total <= 0:
+        raise InputError("The PSF must be finite and have a sum above zero.")
+    psf = psf / np.float32(total)  # imagej-ops takes it as it is, and loses the image's brightness otherwise
     if plugin == "deconvolutionlab2":
         return _deconvolutionlab2(image, psf, iterations, tv, accelerate, boundary)
     if plugin == "ops":

@@ -39,3 +39,29 @@ def python():
         )
 
     return run
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of a Fiji or of plugin jars run where they are, and say elsewhere why not."""
+    for marker, variable, what in (
+        ("fiji", "DLM_FIJI_HOME", "a Fiji folder"),
+        ("plugins", "DLM_FIJI_PLUGINS", "a folder of plugin jars"),
+    ):
+        if not os.environ.get(variable):
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=f"{variable} does not name {what}"))
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Folder of reference outputs beside the checkout; a file that is also kept in tests/golden is found there."""
+    beside = ROOT.parent / "shared" / "golden"
+
+    def find(name: str) -> Path:
+        for folder in (ROOT / "tests" / "golden", beside):
+            if (folder / name).exists():
+                return folder / name
+        pytest.skip(f"the reference output {name} is not here")
+
+    return find

@@ -5,29 +5,23 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable
-from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from dlm_fiji.errors import DlmWarning, InputError, SetupError
+from dlm_fiji.errors import DlmWarning, InputError
 from dlm_fiji.inference.backends import Engine, choose_engine
-from dlm_fiji.inference.card import ModelCard
 from dlm_fiji.inference.intensities import Scaling, scaling_for
 from dlm_fiji.inference.model_files import Model, load_model
-from dlm_fiji.inference.tiling import Tile, plan_tiles
+from dlm_fiji.inference.resampling import enlarged_coordinates, pixel_um_of, reduce_area, resampled_for
+from dlm_fiji.inference.windows import Progress, enhance_windows, ratio_of
 from dlm_fiji.settings import Settings, setting
 
-__all__ = ["InferenceSettings", "enhance_windows", "predict", "prepare_model"]
+__all__ = ["InferenceSettings", "predict", "prepare_model"]
 
 ImageT = TypeVar("ImageT", np.ndarray, xr.DataArray)
-Progress = Callable[[int, int], None]
-Read = Callable[[slice, slice], NDArray]
-Write = Callable[[slice, slice, NDArray[np.float32]], None]
 
 
 class InferenceSettings(Settings):
@@ -131,11 +125,11 @@ def _predict_dataarray(
 ) -> xr.DataArray:
     if not {"y", "x"} <= set(image.dims) or set(image.dims) - set("tzcyx"):
         raise InputError(f"The image has dimensions {image.dims}; expected y, x and any of t, z, c.")
-    pixel = _pixel_um(image)
+    pixel = pixel_um_of(image)
     na = image.attrs.get("na")
     concerns = model.card.concerns(pixel, float(na) if isinstance(na, (int, float)) else None)
     if settings.resample and pixel is not None and model.card.pixel_um is not None:
-        image, concerns = _resampled(image, pixel, model.card), []
+        image, concerns = resampled_for(image, pixel, model.card), []
     for sentence in concerns:
         warnings.warn(sentence, DlmWarning, stacklevel=4)
 
@@ -146,16 +140,9 @@ def _predict_dataarray(
     enlarged = _enhance(model, planes, settings, record, progress)
     enlarged = enlarged.reshape(*leading, *enlarged.shape[1:])
 
-    total = Fraction(model.scale).limit_denominator(16) ** (1 if settings.keep_scale else settings.passes)
-    coords: dict[str, Any] = {k: v for k, v in image.coords.items() if not {"y", "x"} & set(v.dims)}
-    for dim in ("y", "x"):
-        if dim in image.coords and image.sizes[dim] > 1:
-            old = image.coords[dim]
-            size = enlarged.shape[dims.index(dim)]
-            positions = np.asarray(old.values, float)
-            step = (positions[-1] - positions[0]) / (positions.size - 1)
-            new = positions[0] + ((np.arange(size) + 0.5) / float(total) - 0.5) * step
-            coords[dim] = (dim, new, dict(old.attrs))
+    total = ratio_of(model) ** (1 if settings.keep_scale else settings.passes)
+    sizes = {dim: enlarged.shape[dims.index(dim)] for dim in "yx"}
+    coords = enlarged_coordinates(image, sizes, float(total))
     attrs = dict(image.attrs)
     if "pixel_um" in attrs:
         attrs["pixel_um"] = tuple(float(v) / float(total) for v in np.broadcast_to(attrs["pixel_um"], 2))
@@ -202,9 +189,7 @@ def _enhance(
                     low, high = model.card.intensity_range
                     plane = np.clip(plane, low, high) if model.card.normalisation == "full scale" else plane
                     if settings.keep_scale:
-                        plane = reduce_area(
-                            plane, Fraction(model.scale).limit_denominator(16), values.shape[1:3]
-                        )
+                        plane = reduce_area(plane, ratio_of(model), values.shape[1:3])
             if out is None:
                 out = np.empty((values.shape[0], *plane.shape[:2], channels), planes.dtype)
             out[n][..., group] = plane
@@ -234,7 +219,7 @@ def _one_pass(
     progress: Progress | None,
 ) -> tuple[NDArray, InferenceSettings]:
     """One application of the network to a plane (H, W, C), halving the tile when memory runs out."""
-    scale = Fraction(model.scale).limit_denominator(16)
+    scale = ratio_of(model)
     shape = tuple(-(-n * scale.numerator // scale.denominator) for n in plane.shape[:2])
     out = np.empty((*shape, plane.shape[2]), dtype)
 
@@ -246,146 +231,3 @@ def _one_pass(
 
     tile = enhance_windows(model, engine, plane.shape[:2], read, write, settings.tile, progress)
     return out, InferenceSettings.of(settings, tile=tile if tile is not None else "whole")
-
-
-def enhance_windows(
-    model: Model,
-    engine: Engine,
-    shape: tuple[int, ...],
-    read: Read,
-    write: Write,
-    tile: int | str = "auto",
-    progress: Progress | None = None,
-) -> int | None:
-    """The network over an image that is read and written in windows.
-
-    Parameters
-    ----------
-    shape
-        Rows and columns of the input.
-    read
-        (rows, columns) slices of the input → (h, w, C) float32 in the network's values.
-    write
-        Takes (rows, columns) slices of the output and an (h', w', C) float32 block; called once an output
-        pixel, in rows of tiles from the top (again from the top after memory ran out).
-    tile
-        As in :func:`predict`.
-
-    Returns
-    -------
-    The tile that was used; None for the whole image at once.
-    """
-    edge = tile_edge(tile, engine, shape)
-    grid, radius = int(model.network.grid), int(model.network.receptive_radius)  # type: ignore[arg-type]
-    scale = Fraction(model.scale).limit_denominator(16)
-    while True:
-        tiles = plan_tiles((shape[0], shape[1]), edge, radius, grid)
-        try:
-            for index, window in enumerate(tiles):
-                block = _run(engine, model, read(*window.source()))
-                write(*window.target(scale), block[window.kept(scale)])
-                if progress is not None:
-                    progress(index + 1, len(tiles))
-            return edge
-        except (MemoryError, RuntimeError) as error:
-            smaller = _smaller_tile(error, edge, tiles, radius, grid)
-            was = edge or "the whole image"
-            text = f"Memory ran out with tiles of {was}; going on with tiles of {smaller} px."
-            warnings.warn(text, DlmWarning, stacklevel=3)
-            edge = smaller
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-
-
-def tile_edge(tile: int | str, engine: Engine, shape: tuple[int, ...]) -> int | None:
-    """Pixels of a tile's edge for a setting; None for the whole image."""
-    if tile == "whole":
-        return None
-    if tile == "auto":
-        # Measured: larger tiles do not pay on a CPU, and 512 px keep a worker below 0.7 GB.
-        on_cpu = engine.description["device"] == "cpu"
-        edge = 512 if on_cpu else 2048
-        return None if max(shape[:2]) <= edge else edge
-    return int(tile)
-
-
-def _run(engine: Engine, model: Model, window: NDArray[np.float32]) -> NDArray[np.float32]:
-    grey = window.shape[2] == 1 and model.card.channels > 1
-    if grey:
-        window = np.repeat(window, model.card.channels, axis=2)
-    block = engine(np.ascontiguousarray(window.transpose(2, 0, 1)[None]))[0].transpose(1, 2, 0)
-    return block.mean(axis=2, keepdims=True, dtype=np.float32) if grey else block
-
-
-def _smaller_tile(error: Exception, edge: int | None, tiles: list[Tile], radius: int, grid: int) -> int:
-    text = str(error).lower()
-    is_memory = (
-        isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in text or "alloc" in text
-    )
-    if not is_memory:
-        raise error
-    largest = max(stop - start for t in tiles for start, stop in t.window)
-    smaller = min(edge or largest, largest) // 2
-    if smaller < 2 * (radius + grid) + grid:
-        raise SetupError(
-            f"Not even a tile of {largest} pixels fits into memory; close other programs or choose another "
-            "device."
-        ) from error
-    return smaller
-
-
-def reduce_area(image: NDArray, scale: Fraction, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """``image`` (H', W', C) averaged over areas of ``scale`` pixels back to ``shape`` (H, W): exact pixel "
-    "areas."""
-    rows, columns = (_area_weights(n, m, float(scale)) for n, m in zip(shape, image.shape, strict=False))
-    return np.einsum("ip,pqc,jq->ijc", rows, image, columns, optimize=True).astype(np.float32)
-
-
-def _area_weights(out: int, inn: int, scale: float) -> NDArray[np.float32]:
-    edges = np.arange(out + 1) * scale
-    lower = np.maximum(edges[:-1, None], np.arange(inn)[None])
-    upper = np.minimum(edges[1:, None], np.arange(1, inn + 1)[None])
-    weights = np.clip(upper - lower, 0, None)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-
-
-def _pixel_um(image: xr.DataArray) -> float | None:
-    if "x" in image.coords and image.sizes["x"] > 1:
-        x = np.asarray(image.coords["x"].values, float)
-        return float(x[-1] - x[0]) / (x.size - 1)
-    return None
-
-
-def _resampled(image: xr.DataArray, pixel: float, card: ModelCard) -> xr.DataArray:
-    """The image with the nearest pixel size that ``card`` allows; cubic, after a blur where it shrinks."""
-    from skimage.transform import resize
-
-    assert card.pixel_um is not None
-    wanted = float(np.clip(pixel, *card.pixel_um))
-    if abs(wanted / pixel - 1) < 0.02:
-        return image
-    ratio = pixel / wanted
-    dims = [*(d for d in image.dims if d not in "yx"), "y", "x"]
-    values = image.transpose(*dims).values
-    shape = [max(1, round(n * ratio)) for n in values.shape[-2:]]
-    flat = values.reshape(-1, *values.shape[-2:]).astype(np.float32)
-    flat = np.stack(
-        [resize(plane, shape, order=3, mode="reflect", anti_aliasing=ratio < 1) for plane in flat]
-    )
-    if values.dtype.kind in "ui":
-        limits = np.iinfo(values.dtype)
-        flat = np.clip(np.rint(flat), limits.min, limits.max)
-    coords: dict[str, Any] = {k: v for k, v in image.coords.items() if not {"y", "x"} & set(v.dims)}
-    for dim, size in zip("yx", shape, strict=True):
-        old = np.asarray(image.coords[dim].values, float) if dim in image.coords else None
-        if old is not None and old.size > 1:
-            step = (old[-1] - old[0]) / (old.size - 1)
-            new = old[0] + ((np.arange(size) + 0.5) * old.size / size - 0.5) * step
-            coords[dim] = (dim, new, dict(image.coords[dim].attrs))
-    attrs = dict(image.attrs) | {"resampled_from_um": pixel}
-    if "pixel_um" in attrs:
-        attrs["pixel_um"] = (wanted, wanted)
-    out = xr.DataArray(
-        flat.reshape(*values.shape[:-2], *shape).astype(values.dtype), dims=dims, coords=coords, attrs=attrs
-    )
-    return out.transpose(*image.dims)

@@ -93,35 +93,42 @@ def solve_positions(
     if not len(pairs):
         return stage.astype(float).copy(), used, np.zeros(0)
     index = np.asarray(pairs, dtype=int)
-    covariance = np.linalg.pinv(information + 1e-9 * np.eye(2)) + floor**2 * np.eye(2)
-    weight = np.linalg.inv(covariance)
-    tie = 1e-7 * float(np.median(np.trace(weight, axis1=1, axis2=2)))
-
-    def residuals(positions: np.ndarray) -> np.ndarray:
-        return positions[index[:, 1]] - positions[index[:, 0]] - shifts
-
+    covariance = np.linalg.pinv(information + 1e-9 * np.eye(2))
+    # Who is wrong is decided by the majority, not by the boldest: dirt that sits on the camera agrees with itself
+    # perfectly. So the links count almost alike while outliers are removed, and by their precision afterwards.
+    even = np.linalg.inv(covariance + max(floor, outlier) ** 2 * np.eye(2))
     while True:
-        cauchy = np.ones(len(index))
-        positions = stage
-        for _ in range(12):
-            scaled = weight[used] * cauchy[used, None, None]
-            positions = _least_squares(count, index[used], shifts[used], scaled, stage, tie)
-            error = residuals(positions)
-            distance = np.einsum("nr,nrc,nc->n", error, weight, error)
-            scale = max(1.0, 2.0 * float(np.median(distance[used])))
-            new = 1 / (1 + distance / (4 * scale))
-            settled = np.abs(new - cauchy).max() < 1e-3
-            cauchy = new
-            if settled:
-                break
-        length = np.linalg.norm(error, axis=1)
+        positions, length = _robust(count, index, shifts, even, stage, used)
         limit = max(outlier, spread * 1.4826 * float(np.median(length[used])))
         worst = int(np.argmax(np.where(used, length, -1)))
         if length[worst] <= limit:
-            return positions, used, length
+            break
         used[worst] = False
         if not used.any():
             return stage.astype(float).copy(), used, length
+    precise = np.linalg.inv(covariance + floor**2 * np.eye(2))
+    positions, length = _robust(count, index, shifts, precise, stage, used)
+    return positions, used, length
+
+
+def _robust(
+    count: int, index: np.ndarray, shifts: np.ndarray, weight: np.ndarray, stage: np.ndarray, used: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions by iteratively reweighted least squares over the used links, and every link's residual in px."""
+    tie = 1e-7 * float(np.median(np.trace(weight, axis1=1, axis2=2)))
+    cauchy = np.ones(len(index))
+    for _ in range(20):
+        scaled = weight[used] * cauchy[used, None, None]
+        positions = _least_squares(count, index[used], shifts[used], scaled, stage, tie)
+        error = positions[index[:, 1]] - positions[index[:, 0]] - shifts
+        distance = np.einsum("nr,nrc,nc->n", error, weight, error)
+        scale = max(1.0, 2.0 * float(np.median(distance[used])))
+        new = 1 / (1 + distance / (4 * scale))
+        settled = np.abs(new - cauchy).max() < 1e-3
+        cauchy = new
+        if settled:
+            break
+    return positions, np.linalg.norm(error, axis=1)
 
 
 def fit_stage(stage: np.ndarray, positions: np.ndarray, trusted: np.ndarray) -> np.ndarray:

@@ -214,9 +214,14 @@ def _around(image: np.ndarray, template: np.ndarray, place: np.ndarray, reach: i
 def _sub_pixel(grey: np.ndarray, reduced: np.ndarray, where: np.ndarray, s: MatchSettings) -> np.ndarray:
     reach = 8
     y0, x0 = (max(0, int(p) - reach) for p in where)
-    part = grey[y0 : int(where[0]) + reduced.shape[0] + reach, x0 : int(where[1]) + reduced.shape[1] + reach]
+    y1, x1 = (int(p) + n + reach for p, n in zip(where, reduced.shape, strict=True))
+    part = np.ascontiguousarray(grey[y0:y1, x0:x1])
     if s.subpixel == "gaussian":
-        surface = cv2.matchTemplate(np.ascontiguousarray(part), reduced, cv2.TM_CCOEFF_NORMED)
-        return np.array([y0, x0]) + fit_gaussian_peak(surface)
+        # at the mosaic's edge the peak would be cut in half: the edge is repeated there
+        before = (y0 - int(where[0]) + reach, x0 - int(where[1]) + reach)
+        after = (y1 - y0 - part.shape[0], x1 - x0 - part.shape[1])
+        part = cv2.copyMakeBorder(part, before[0], after[0], before[1], after[1], cv2.BORDER_REPLICATE)
+        surface = cv2.matchTemplate(part, reduced, cv2.TM_CCOEFF_NORMED)
+        return where - reach + fit_gaussian_peak(surface)
     fit = refine_shift(smooth(part, 0.8), smooth(reduced, 0.8), where - (y0, x0), reach=3.0)
     return where.astype(float) if fit is None else fit.shift + (y0, x0)

@@ -9,6 +9,7 @@ import numpy as np
 from dlm_fiji.errors import InputError
 from dlm_fiji.micrograph import check_content, from_array, open_image, pixel_size_um, save_image, to_array, write_json
 from dlm_fiji.pipeline.context import Context, as_rgb8, open_alike
+from dlm_fiji.steps.comparison import brightness_gains
 from dlm_fiji.steps.flat_field import correct_illumination
 from dlm_fiji.steps.mosaicking import stitch_tiles
 from dlm_fiji.steps.pairing import LabelMatch, find_label, pair_with_label
@@ -106,7 +107,7 @@ def register(context: Context) -> dict[str, Any]:
     settings = context.settings
     folder = context.run.folder("register")
     roles = assign_roles(len(context.label_files))
-    fields, shifts = [], []
+    fields, shifts, known = [], [], []
     pixel = pixel_size_um(open_image(context.run.path / "stitch" / "mosaic.tif"))
     for index, path in enumerate(context.label_files):
         context.progress(index, len(roles), path.name)
@@ -117,12 +118,15 @@ def register(context: Context) -> dict[str, Any]:
         pair = pair_with_label(mosaic, label, found, settings.scale, blocks)
         if blocks is not None:
             shifts.append(pair.block_shift_px)
+        if roles[index] == "train":
+            known.append((pair.lr, pair.hr))
         facts = context.provenance("register", label=path.name, role=roles[index])
         hr_pixel = None if pixel is None else (pixel[0] / settings.scale, pixel[1] / settings.scale)
         save_image(from_array(pair.lr, pixel), folder / f"field_{index:02d}_lr.tif", provenance=facts)
         save_image(from_array(pair.hr, hr_pixel), folder / f"field_{index:02d}_hr.tif", provenance=facts)
         fields.append({"label": path.name, "role": roles[index], "rectangle": list(found.rectangle)})
     write_json(folder / "fields.json", fields)
+    write_json(folder / "gains.json", brightness_gains(known))
     note = f"block shifts {np.mean(shifts):.3f} px RMS" if shifts else "without blocks"
     return {"engine": settings.engine, "note": f"shift, rotation, scale; {note}"}
 

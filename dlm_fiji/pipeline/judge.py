@@ -15,7 +15,7 @@ from dlm_fiji.pipeline.context import Context, as_rgb8
 from dlm_fiji.pipeline.learn import field_pair, read_fields
 from dlm_fiji.registration.sampling import resample
 from dlm_fiji.steps.brightfield_lucy import brightfield_psf, deconvolve_brightfield, search_brightfield
-from dlm_fiji.steps.comparison import BORDER, area_measures, compare_regions
+from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures, compare_regions
 
 __all__ = ["deconvolve", "evaluate", "report"]
 
@@ -51,14 +51,15 @@ def deconvolve(context: Context) -> dict[str, Any]:
         context.progress(done, settings.iterations, "iterations")
         return area_measures(estimate[inside], label)["ssim"]
 
-    rival = search_brightfield(around, psfs, scale, settings.iterations, score)
+    gains = _gains(context)
+    rival = search_brightfield(around, psfs, scale, settings.iterations, score, gains)
     folder = context.run.folder("deconvolve")
     with atomic_write(folder / "search.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["iterations", "ssim"])
         writer.writerows((number, f"{value:.6f}") for number, value in rival.scores)
-    *_, whole = deconvolve_brightfield(mosaic, psfs, scale, rival.iterations)
-    facts = context.provenance("deconvolve", iterations=rival.iterations, **settings.model_dump())
+    *_, whole = deconvolve_brightfield(mosaic, psfs, scale, rival.iterations, gains)
+    facts = context.provenance("deconvolve", **{**settings.model_dump(), "iterations": rival.iterations})
     hr_pixel = camera / scale
     save_image(from_array(rival.image[inside], hr_pixel), folder / "test_area.tif", provenance=facts)
     save_image(from_array(whole, hr_pixel), folder / "mosaic_deconvolved.tif", provenance=facts)
@@ -75,13 +76,15 @@ def evaluate(context: Context) -> dict[str, Any]:
     scale = context.settings.scale
     mosaic = as_rgb8(context.image("stitch", "mosaic.tif"))
     bicubic = np.rint(np.clip(resample(mosaic.astype(np.float32), scale), 0, 255)).astype(np.uint8)
+    gains = _gains(context)
     whole = {
-        "bicubic": bicubic,
+        "bicubic": apply_gains(bicubic, gains),
         "richardson_lucy": as_rgb8(context.image("deconvolve", "mosaic_deconvolved.tif")),
         "network": as_rgb8(context.image("predict", "mosaic_enhanced.tif")),
     }
     if (context.run.path / "predict" / "mosaic_before.tif").is_file():
-        whole["network_before"] = as_rgb8(context.image("predict", "mosaic_before.tif"))
+        before = as_rgb8(context.image("predict", "mosaic_before.tif"))
+        whole["network_before"] = apply_gains(before, gains)
     fields = read_fields(context, "test")
     iterations = context.run.record["stages"]["deconvolve"]["iterations"]
     results = []
@@ -95,15 +98,18 @@ def evaluate(context: Context) -> dict[str, Any]:
         results.append({"label": field["label"], "rectangle": field["rectangle"], **compare_regions(images, label)})
     first = results[0]
     first["richardson_lucy"]["iterations"] = iterations
-    before = first.pop("network_before", None)
+    untuned = first.pop("network_before", None)
     metrics: dict[str, Any] = {
         "test_area": {name: first[name] for name in ("bicubic", "richardson_lucy", "network")},
+        "brightness": "bicubic, Richardson-Lucy and the untuned network get the label's brightness: one gain a channel in "
+        "linear light, from the training fields",
+        "gains": gains,
         "measured_on": f"luminance Y of 8-bit RGB, data range 255, {BORDER} px border left out",
         "area": {"label": first["label"], "rectangle_px": first["rectangle"]},
         "simulated": context.settings.simulated,
     }
-    if before is not None:
-        metrics["test_area"]["network_before_fine_tuning"] = before
+    if untuned is not None:
+        metrics["test_area"]["network_before_fine_tuning"] = untuned
     if len(results) > 1:
         metrics["further_test_fields"] = results[1:]
     write_json(context.run.path / "evaluate" / "metrics.json", metrics)
@@ -126,6 +132,10 @@ def question(metrics: Path) -> str:
     order = sorted(names, key=lambda name: -area[name]["ssim"])
     parts = [f"{names[n]} {area[n]['ssim']:.4f} / {area[n]['psnr_db']:.2f} dB" for n in order]
     return f"best on the held-out area by SSIM: {'; '.join(parts)}"
+
+
+def _gains(context: Context) -> list[float]:
+    return json.loads((context.run.path / "register" / "gains.json").read_text(encoding="utf-8"))
 
 
 def _with_margin(mosaic: NDArray[np.uint8], rectangle: list[int], scale: float) -> tuple[NDArray[np.uint8], Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlm_fiji import __version__
 from dlm_fiji.errors import InputError
 from dlm_fiji.pipeline import assemble, judge, learn
 from dlm_fiji.pipeline.configuration import PipelineSettings
@@ -46,7 +47,7 @@ STAGES = (
     Stage("train", learn.train, ("patches",), ("train", "init_from", "seed", "scale")),
     Stage("predict", learn.predict, ("train", "stitch"), ("init_from",)),
     Stage("deconvolve", judge.deconvolve, ("register",), ("deconvolve", "engine", "scale")),
-    Stage("evaluate", judge.evaluate, ("predict", "deconvolve"), ("simulated",)),
+    Stage("evaluate", judge.evaluate, ("register", "predict", "deconvolve"), ("simulated",)),
     Stage("report", judge.report, ("evaluate",), ()),
 )
 
@@ -103,7 +104,7 @@ def _key(stage: Stage, context: Context) -> str:
     elif stage.name == "match":
         files = context.label_files
     try:
-        return fingerprint([stage.name, own, [context.run.key(need) for need in stage.needs]], files)
+        return fingerprint([__version__, stage.name, own, [context.run.key(need) for need in stage.needs]], files)
     except FileNotFoundError as error:
         raise InputError(f"{error.filename} does not exist; correct the setting that names it.") from None
 

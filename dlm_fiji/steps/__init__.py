@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "pairing": ["LabelMatch", "Pair", "find_label", "pair_with_label"],
         "enhancement": ["enhance"],
         "brightfield_lucy": ["BrightfieldRival", "deconvolve_brightfield", "search_brightfield"],
-        "comparison": ["compare_regions", "area_measures"],
+        "comparison": ["apply_gains", "area_measures", "brightness_gains", "compare_regions"],
     },
 )

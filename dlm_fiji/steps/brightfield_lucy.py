@@ -47,11 +47,15 @@ def brightfield_psf(
 
 
 def deconvolve_brightfield(
-    image: NDArray[np.uint8], psfs: Sequence[NDArray], scale: float, iterations: int
+    image: NDArray[np.uint8],
+    psfs: Sequence[NDArray],
+    scale: float,
+    iterations: int,
+    gains: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Iterator[NDArray[np.uint8]]:
     """Richardson-Lucy of an 8-bit sRGB image (H, W, C), enlarged (bicubic) by ``scale`` first.
 
-    Yields the image after each iteration, encoded to 8-bit sRGB (L·H, L·W, C); one iteration is held at a time.
+    ``gains`` brings each channel's linear light to the label's brightness. Yields the image after each iteration, encoded to 8-bit sRGB (L·H, L·W, C); one iteration is held at a time.
     """
     linear = np.maximum(resample(srgb_to_linear(image / np.float32(255)), scale), 0)
     settings = RichardsonLucy.of(iterations=iterations)
@@ -59,7 +63,7 @@ def deconvolve_brightfield(
         steps(np.ascontiguousarray(linear[..., channel]), psf, settings) for channel, psf in enumerate(psfs)
     ]
     for planes in zip(*channels, strict=True):
-        estimate = np.stack([plane.estimate.numpy() for plane in planes], -1)
+        estimate = np.stack([plane.estimate.numpy() for plane in planes], -1) * np.asarray(gains, np.float32)
         yield np.rint(255 * linear_to_srgb(estimate)).astype(np.uint8)
 
 
@@ -69,11 +73,12 @@ def search_brightfield(
     scale: float,
     iterations: int,
     score: Callable[[NDArray[np.uint8]], float],
+    gains: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> BrightfieldRival:
     """The iteration with the highest ``score`` of all from 1 to ``iterations`` (one run, not one each)."""
     scores: list[tuple[int, float]] = []
     best = (-np.inf, 0, np.zeros((0, 0, 0), np.uint8))
-    for number, estimate in enumerate(deconvolve_brightfield(image, psfs, scale, iterations), start=1):
+    for number, estimate in enumerate(deconvolve_brightfield(image, psfs, scale, iterations, gains), start=1):
         value = score(estimate)
         scores.append((number, value))
         if value > best[0]:

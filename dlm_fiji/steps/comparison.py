@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dlm_fiji.errors import InputError
 from dlm_fiji.measures import luminance, psnr, ssim
+from dlm_fiji.microscope.linear_light import linear_to_srgb, srgb_to_linear
 
 __all__ = ["BORDER", "compare_regions", "area_measures"]
 
@@ -41,3 +42,21 @@ def area_measures(image: NDArray[np.uint8], label: NDArray[np.uint8], border: in
 def compare_regions(images: Mapping[str, NDArray[np.uint8]], label: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
     """:func:`area_measures` of several images of one area, by name."""
     return {name: dict(area_measures(image, label)) for name, image in images.items()}
+
+
+def brightness_gains(pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> list[float]:
+    """One gain a channel that gives low-resolution images the labels' brightness, in linear light.
+
+    Two instruments never expose alike. The network learns the difference from its pairs; bicubic and
+    Richardson-Lucy get it as these gains, taken from the same (training) pairs, or they would be measured on an
+    exposure instead of on their resolution.
+    """
+    low = np.sum([srgb_to_linear(lr / np.float32(255)).mean((0, 1)) for lr, _ in pairs], axis=0)
+    high = np.sum([srgb_to_linear(hr / np.float32(255)).mean((0, 1)) for _, hr in pairs], axis=0)
+    return [float(g) for g in high / np.maximum(low, 1e-6)]
+
+
+def apply_gains(image: NDArray[np.uint8], gains: Sequence[float]) -> NDArray[np.uint8]:
+    """An 8-bit sRGB image (H, W, C) with each channel's linear light multiplied."""
+    linear = srgb_to_linear(image / np.float32(255)) * np.asarray(gains, np.float32)
+    return np.rint(255 * linear_to_srgb(linear)).astype(np.uint8)

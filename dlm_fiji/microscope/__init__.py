@@ -5,6 +5,8 @@ import lazy_loader as _lazy
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
+        "background": ["BackgroundLevel", "background_level", "rolling_ball_background", "subtract_background"],
+        "focus_fusion": ["FocusFusion", "FocusSettings", "fuse_focus"],
         "illumination": ["FlatFieldSettings", "estimate_flat_field"],
         "point_spread": ["born_wolf", "gaussian_psf"],
     },

@@ -28,9 +28,9 @@ class FlatFieldSettings(Settings):
     order: int = setting(4, "Degree of the polynomial in y and x (log intensity)", ge=1, le=10)
     bins: int = setting(24, "Blocks along the longer side to which each tile is reduced", ge=8, le=256)
     iterations: int = setting(30, "Robust reweighting steps, at most", ge=4)
-    quiet: float = setting(
-        10.0, "Share of the gradients taken to be free of specimen", unit="%", gt=0, le=50,
-        source="simulated vignetting on tissue: 10 % errs by 0.1 % rms, 50 % by 1 %",
+    quiet: float | None = setting(
+        None, "Share of the gradients taken to be free of specimen; by default 10, 25 or 50, whichever repeats best",
+        unit="%", gt=0, le=50, source="simulated vignetting on tissue: 10 % errs by 0.1 % rms, 50 % by 1 %",
     )
     offset: float = setting(0.0, "Camera offset, subtracted before and not scaled by the flat field", unit="counts")
 
@@ -39,6 +39,10 @@ def estimate_flat_field(
     tiles: Iterable[np.ndarray] | np.ndarray, settings: FlatFieldSettings | None = None, **changes: Any
 ) -> np.ndarray:
     """The illumination that all tiles share.
+
+    Ten or more tiles, some with empty places, are enough (simulated 15 % vignetting on tissue: 0.1 % rms error from 56
+    tiles, 2 % from 9 that are full of tissue, untouched 4.6 %). From one to four tiles full of structure little
+    can be told, and the result stays near even.
 
     Parameters
     ----------
@@ -121,11 +125,26 @@ def _one_channel(stack: np.ndarray, shape: tuple[int, int], ceiling: float, s: F
     known = np.concatenate(weight, axis=1)
     if known.sum() < 4 * columns.shape[1]:
         return np.ones(shape)
+    choices = (s.quiet,) if s.quiet is not None else (10.0, 25.0, 50.0)
+    best, doubt = np.zeros(columns.shape[1]), np.inf
+    for quiet in choices:
+        coefficients = _fit(columns, step, known, quiet, s.iterations)
+        scatter = _scatter(columns, step, known, quiet, s.iterations, coefficients)
+        if scatter < doubt:
+            best, doubt = coefficients, scatter
+    # few tiles full of structure say little: what does not repeat between halves of the tiles is taken back
+    best = best * np.clip(1 - 4 * doubt / (best**2 + 1e-20), 0, 1)
+    flat = np.exp(_basis(shape, s.order) @ best)
+    return flat / flat.mean()
+
+
+def _fit(columns: np.ndarray, step: np.ndarray, known: np.ndarray, quiet: float, iterations: int) -> np.ndarray:
+    """Coefficients whose gradients are what the tiles' steps (N, steps) have in common."""
     coefficients = np.zeros(columns.shape[1])
-    for k in range(s.iterations):
+    for k in range(iterations):
         error = step - columns @ coefficients
         # from the median inwards, so that the start does not decide which gradients count
-        share = max(s.quiet, 50.0 / 2**k)
+        share = max(quiet, 50.0 / 2**k)
         scale = float(np.percentile(np.abs(error[known]), share)) + 1e-6
         robust = known / (1 + (error / scale) ** 2)
         total = robust.sum(axis=0)
@@ -135,7 +154,20 @@ def _one_channel(stack: np.ndarray, shape: tuple[int, int], ceiling: float, s: F
         new = np.linalg.solve(normal, (columns * total[:, None]).T @ mean)
         change = float(np.abs(new - coefficients).max())
         coefficients = new
-        if change < 1e-5 and share == s.quiet:
+        if change < 1e-5 and share == quiet:
             break
-    flat = np.exp(_basis(shape, s.order) @ coefficients)
-    return flat / flat.mean()
+    return coefficients
+
+
+def _scatter(
+    columns: np.ndarray, step: np.ndarray, known: np.ndarray, quiet: float, iterations: int, found: np.ndarray
+) -> float:
+    """Mean variance of a coefficient: from two halves of the tiles, or of the blocks of one tile."""
+    if len(step) >= 2:
+        halves = [(step[k::2], known[k::2]) for k in (0, 1)]
+    else:
+        halves = [(step, known & (np.arange(step.shape[1]) // 4 % 2 == k)) for k in (0, 1)]
+    if any(part.sum() < 4 * len(found) for _, part in halves):
+        return float((found**2).mean())
+    first, second = (_fit(columns, part, where, quiet, iterations) for part, where in halves)
+    return float(((first - second) ** 2).mean() / 4)

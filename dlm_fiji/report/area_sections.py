@@ -46,16 +46,10 @@ class AreaSections:
     @cached_property
     def pixel(self) -> tuple[float, float] | None:
         """Pixel size of the reference in µm."""
-        assert_order = [
-            name for name in ("label", "network", "bicubic", "richardson_lucy") if name in self.record.area
-        ]
-        for name in assert_order:
-            size = pixel_size_um(self.record.area[name])
-            if (
-                size is not None
-                and self.reference is not None
-                and self.shown[name].shape == self.reference.shape
-            ):
+        for name, image in self.record.area.items():
+            size = pixel_size_um(image)
+            fits = self.reference is not None and self.shown[name].shape[:2] == self.reference.shape[:2]
+            if size is not None and fits:
                 return size
         return None
 
@@ -72,14 +66,20 @@ class AreaSections:
         if self.reference is None:
             return "the test area"
         height, width = self.reference.shape[:2]
-        return verdict.area_words(height, width, self.pixel)
+        return verdict.area_words(height, width, self.pixel, self.held_out)
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the run itself trained, and so kept this area away from training."""
+        return "train" in self.record.stages
 
     @property
     def lead(self) -> str:
         """The sentence over the viewer."""
         if self.reference is None:
             return ""
-        text = f"{self.words[0].upper()}{self.words[1:]}; no pixel of it was used for training."
+        text = f"{self.words[0].upper()}{self.words[1:]}"
+        text += "; no pixel of it was used for training." if self.held_out else "."
         if self.record.simulated:
             text += " Simulated instrument."
         return f"{text} {self._how_shown}"

@@ -40,7 +40,7 @@ def _chart(path: Path, width: float = 6.4, height: float = 3.4) -> Iterator[Any]
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    look = {
+    look: Any = {
         "svg.hashsalt": "dlm_fiji",
         "svg.fonttype": "path",
         "font.size": 10,
@@ -132,7 +132,9 @@ def search_chart(rows: Sequence[Mapping[str, Any]], path: Path) -> str | None:
                 surface[dampings.index(row["damping"]), steps.index(row["iterations"])] = row[measure]
         with _chart(path, height=3.2) as axes:
             axes.grid(False)
-            shown = axes.pcolormesh(np.arange(len(steps) + 1), np.arange(len(dampings) + 1), surface, cmap="cividis",
+            # A few bad settings must not take all colours.
+            low = float(np.nanquantile(surface, 0.25))
+            shown = axes.pcolormesh(np.arange(len(steps) + 1), np.arange(len(dampings) + 1), surface, cmap="cividis", vmin=low,
                                     rasterized=True)  # fmt: skip
             axes.figure.colorbar(shown, ax=axes, label=title)
             marks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
@@ -218,9 +220,9 @@ def stitch_chart(layout: Mapping[str, Any], path: Path) -> str | None:
         sentence += f", {max(residuals):.2f} px at most"
     doubtful = len(links) - len(used)
     by_stage = sum(bool(s) for s in staged)
-    sentence += f". Dashed: {doubtful} rejected links." if doubtful else "."
+    sentence += f". Dashed: {doubtful} rejected link{'s' if doubtful > 1 else ''}." if doubtful else "."
     if by_stage:
-        sentence += f" Hatched: {by_stage} tiles without a usable link, placed by the stage position."
+        sentence += f" Hatched: {by_stage} tile{'s' if by_stage > 1 else ''} without a usable link, placed by the stage."
     return sentence
 
 
@@ -256,9 +258,11 @@ def curves_chart(
             axes.plot(place, values, _STYLES.get(name, "-"), marker="o", ms=3.5, lw=1.6, color=COLOURS.get(name),
                       label=IMAGES.get(name, name.replace("_", " ")))  # fmt: skip
         if log:
-            axes.set_xscale("log")
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set(xlabel=labels[0], ylabel=labels[1])
-        axes.legend(fontsize=9)
+        if len(names) > 1:
+            axes.legend(fontsize=9)
     return True
 
 

@@ -21,7 +21,7 @@ __all__ = ["charts", "cross_matrix", "facts", "resolution", "timings", "toml", "
 
 def charts(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
     """Training, search, stitching and illumination."""
-    found = []
+    found: list[dict[str, Any]] = []
     history = record.table("train/history.csv")
     text = draw.training_chart(history, folder / "images" / "training.svg")
     _add(found, text, "Training", "training.svg", "Training and validation loss against steps",
@@ -33,7 +33,7 @@ def charts(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
     layout = record.json("stitch/links.json") or {}
     text = draw.stitch_chart(layout, folder / "images" / "stitching.svg")
     if text is not None:
-        links = [link for link in layout.get("links") or []]
+        links = layout.get("links") or []
         columns = ["i", "j", "shift_y_px", "shift_x_px", "correlation", "residual_px", "used"]
         rows = [
             (

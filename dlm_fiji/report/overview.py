@@ -108,7 +108,9 @@ def _row(
 
 
 def _headline(areas: Sequence[dict[str, Any]]) -> str:
-    wins = [verdict.ranking(area)[0][0] for area in areas if verdict.ranking(area)]
+    # A network before fine-tuning shows what fine-tuning brought; it does not compete.
+    orders = [[name for name, _ in verdict.ranking(area) if name != "network_before"] for area in areas]
+    wins = [order[0] for order in orders if order]
     if not wins:
         return "None of the runs has figures."
     count = {name: wins.count(name) for name in dict.fromkeys(wins)}

@@ -54,7 +54,9 @@ def make_run(folder, *, network_weight=0.5, simulated=True):
         pair = luminance(image), luminance(label)
         figures[name] = {
             "ssim": float(ssim(*pair, data_range=255.0, border=20)),
-            "psnr_db": min(99.0, float(psnr(*pair, data_range=255.0, border=20))) if name != "label" else 99.0,
+            "psnr_db": min(99.0, float(psnr(*pair, data_range=255.0, border=20)))
+            if name != "label"
+            else 99.0,
         }
     figures["richardson_lucy"]["iterations"] = 14
     figures["network_before_fine_tuning"] = figures.pop("network_before")
@@ -75,16 +77,41 @@ def make_run(folder, *, network_weight=0.5, simulated=True):
     table(folder / "deconvolve" / "search.csv", ["iterations", "ssim"], peak)
     places = [[y * 80 + rng.normal(0, 2), x * 80 + rng.normal(0, 2)] for y in range(3) for x in range(3)]
     links = [
-        {"i": i, "j": j, "shift": [0.0, 80.0], "correlation": 0.97, "residual": abs(rng.normal(0, 0.15)), "used": k != 4}
-        for k, (i, j) in enumerate([(a, a + 1) for a in range(8) if a % 3 < 2] + [(a, a + 3) for a in range(6)])
+        {
+            "i": i,
+            "j": j,
+            "shift": [0.0, 80.0],
+            "correlation": 0.97,
+            "residual": abs(rng.normal(0, 0.15)),
+            "used": k != 4,
+        }
+        for k, (i, j) in enumerate(
+            [(a, a + 1) for a in range(8) if a % 3 < 2] + [(a, a + 3) for a in range(6)]
+        )
     ]
-    layout = {"positions": places, "tile_shape": [100, 100], "placed_by_stage": [False] * 8 + [True], "links": links}
+    layout = {
+        "positions": places,
+        "tile_shape": [100, 100],
+        "placed_by_stage": [False] * 8 + [True],
+        "links": links,
+    }
     (folder / "stitch" / "links.json").write_text(json.dumps(layout))
     yy, xx = np.mgrid[-1:1:100j, -1:1:100j]
     flat = (1 - 0.3 * ((yy - 0.1) ** 2 + xx**2)).astype(np.float32)
     save_image(from_array(flat, PIXEL * SCALE), folder / "illumination" / "flat_field.tif")
 
-    names = "acquire illumination stitch match register patches train predict deconvolve evaluate".split()
+    names = [
+        "acquire",
+        "illumination",
+        "stitch",
+        "match",
+        "register",
+        "patches",
+        "train",
+        "predict",
+        "deconvolve",
+        "evaluate",
+    ]
     stages = {
         n: {"engine": "native", "status": "done", "seconds": 1.5 * k + 0.7, "note": f"note of {n}"}
         for k, n in enumerate(names)
@@ -112,19 +139,29 @@ def make_run(folder, *, network_weight=0.5, simulated=True):
 def add_measures(folder):
     """Everything that only some runs have."""
     rng = np.random.default_rng(2)
-    beads = [(n, f"{v:.4f}") for n, m in (("input", 0.9), ("network", 0.48), ("label", 0.45)) for v in rng.normal(m, 0.05, 60)]
+    beads = [
+        (n, f"{v:.4f}")
+        for n, m in (("input", 0.9), ("network", 0.48), ("label", 0.45))
+        for v in rng.normal(m, 0.05, 60)
+    ]
     table(folder / "measures" / "fwhm.csv", ["image", "fwhm_um"], beads)
     fits = {"network": {"mean_um": 0.481, "low_um": 0.47, "high_um": 0.492}}
     (folder / "measures" / "fwhm.json").write_text(json.dumps(fits))
     periods = [256 * 2 ** (k / 6) for k in range(22)]
-    rows = [(p, max(0.0, 0.9 - p / 1400), max(0.0, 0.9 - p / 2600), max(0.0, 0.92 - p / 3000)) for p in periods]
+    rows = [
+        (p, max(0.0, 0.9 - p / 1400), max(0.0, 0.9 - p / 2600), max(0.0, 0.92 - p / 3000)) for p in periods
+    ]
     table(folder / "measures" / "mtf.csv", ["cycles_per_mm", "input", "network", "label"], rows)
     depth = [(z, 0.7 - 0.02 * z * z, 0.85 - 0.02 * z * z) for z in np.linspace(-3, 3, 13)]
     table(folder / "measures" / "depth_of_field.csv", ["defocus_um", "input", "network"], depth)
     cross = [("lung", "lung", 0.8), ("lung", "breast", 0.75), ("breast", "breast", 0.82)]
     table(folder / "measures" / "cross_matrix.csv", ["model", "specimen", "ssim"], cross)
     table(folder / "measures" / "runtime.csv", ["pixels", "seconds"], [(2048, 20.5), (160, 0.12), (512, 1.3)])
-    sweep = [(n, d, 0.8 - (n - 10) ** 2 / 4000 - (d - 0.001) ** 2 * 40) for n in range(1, 31) for d in (0, 0.001, 0.01, 0.1)]
+    sweep = [
+        (n, d, 0.8 - (n - 10) ** 2 / 4000 - (d - 0.001) ** 2 * 40)
+        for n in range(1, 31)
+        for d in (0, 0.001, 0.01, 0.1)
+    ]
     table(folder / "deconvolve" / "search.csv", ["iterations", "damping", "ssim"], sweep)
     (folder / "trust").mkdir()
     trust = {"text": "12 of 400 regions (3 %) do not give the input back.", "regions": 400, "flagged": 12}
@@ -144,6 +181,22 @@ def finished_run(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def measured_run(tmp_path_factory):
+    """A run with every optional measure, and its report with the papers' tables; read only."""
+    from dlm_fiji.report import write_report
+
+    folder = make_run(tmp_path_factory.mktemp("runs") / "measured")
+    add_measures(folder)
+    write_report(folder, paper=True)
+    return folder
+
+
 @pytest.fixture
 def new_run(tmp_path):
     return make_run(tmp_path / "run")
+
+
+@pytest.fixture
+def run_maker():
+    return make_run

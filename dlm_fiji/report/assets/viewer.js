@@ -119,6 +119,8 @@
       this.modeButton.setAttribute("aria-pressed", "false");
 
       this.stage = element("div", "stage", this.root);
+      /* The whole pane fits on the screen: its width follows from the height of the window. */
+      this.root.style.setProperty("--ratio", String(Math.min(1.2, Math.max(0.45, this.world.height / this.world.width))));
       const range = element("input", "divider-range", this.root);
       range.type = "range"; range.min = 0; range.max = 100; range.step = 0.5; range.value = 50;
       range.setAttribute("aria-label", "Divider between the left and the right image, in per cent");

@@ -115,7 +115,7 @@ def register(context: Context) -> dict[str, Any]:
         found = find_label(mosaic, label, path.name, settings.scale, settings.match)
         # 004: the blind test set is not warp-corrected.
         blocks = settings.registration.blocks if settings.registration.elastic and roles[index] != "test" else None
-        pair = pair_with_label(mosaic, label, found, settings.scale, blocks)
+        pair = pair_with_label(mosaic, label, found, settings.scale, blocks, settings.engine)
         if blocks is not None:
             shifts.append(pair.block_shift_px)
         if roles[index] == "train":
@@ -128,7 +128,8 @@ def register(context: Context) -> dict[str, Any]:
     write_json(folder / "fields.json", fields)
     write_json(folder / "gains.json", brightness_gains(known))
     note = f"block shifts {np.mean(shifts):.3f} px RMS" if shifts else "without blocks"
-    return {"engine": settings.engine, "note": f"shift, rotation, scale; {note}"}
+    engine = "native" if settings.engine == "native" else "native, then NanoJ-Core"
+    return {"engine": engine, "note": f"shift, rotation, scale; {note}"}
 
 
 def assign_roles(count: int) -> list[str]:

@@ -51,8 +51,8 @@ def deconvolve(context: Context) -> dict[str, Any]:
         context.progress(done, settings.iterations, "iterations")
         return area_measures(estimate[inside], label)["ssim"]
 
-    gains = _gains(context)
-    rival = search_brightfield(around, psfs, scale, settings.iterations, score, gains)
+    gains, engine = _gains(context), context.settings.engine
+    rival = search_brightfield(around, psfs, scale, settings.iterations, score, gains, engine)
     folder = context.run.folder("deconvolve")
     with atomic_write(folder / "search.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -65,9 +65,10 @@ def deconvolve(context: Context) -> dict[str, Any]:
     save_image(from_array(whole, hr_pixel), folder / "mosaic_deconvolved.tif", provenance=facts)
     edge = "; the search ended at its last iteration" if rival.iterations == settings.iterations else ""
     return {
-        "engine": "native",
+        "engine": "native" if engine == "native" else "DeconvolutionLab2 (test area), native (whole mosaic)",
         "iterations": rival.iterations,
-        "note": f"best of {settings.iterations} iterations: {rival.iterations}, chosen with the test label{edge}",
+        "note": f"best of {len(rival.scores)} numbers up to {settings.iterations}: {rival.iterations} iterations, "
+        f"chosen with the test label{edge}",
     }
 
 

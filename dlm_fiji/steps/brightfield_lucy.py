@@ -6,7 +6,7 @@ pixels of the enlarged image wide: a deconvolution that leaves the pixel out is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from dlm_fiji.microscope import born_wolf
 from dlm_fiji.microscope.linear_light import linear_to_srgb, srgb_to_linear
 from dlm_fiji.microscope.virtual import effective_na
 from dlm_fiji.registration.sampling import resample
+from dlm_fiji.steps.engines import require_engine
 
 __all__ = ["BrightfieldRival", "brightfield_psf", "deconvolve_brightfield", "search_brightfield"]
 
@@ -67,6 +68,42 @@ def deconvolve_brightfield(
         yield np.rint(255 * linear_to_srgb(estimate)).astype(np.uint8)
 
 
+def deconvolve_with_plugin(
+    image: NDArray[np.uint8],
+    psfs: Sequence[NDArray],
+    scale: float,
+    iterations: int,
+    gains: Sequence[float] = (1.0, 1.0, 1.0),
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The same by DeconvolutionLab2, which cannot be asked for its intermediate results: fewer numbers are tried.
+
+    Yields (iterations, image) for about twelve numbers up to ``iterations``, each a fresh run of the plugin on the
+    image with mirrored borders (the plugin's own are periodic).
+
+    Raises
+    ------
+    SetupError
+        The plugin is not there.
+    """
+    require_engine("fiji", ("deconvolve",))
+    from dlm_fiji.fiji import deconvolution
+
+    linear = np.maximum(resample(srgb_to_linear(image / np.float32(255)), scale), 0)
+    margin = max(psf.shape[0] for psf in psfs) // 2
+    margin += margin % 2
+    padded = np.pad(linear, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
+    height, width = linear.shape[:2]
+    tried = sorted({max(1, round(iterations ** (k / 12))) for k in range(13)})
+    for number in tried:
+        planes = [
+            deconvolution.richardson_lucy(np.ascontiguousarray(padded[..., channel]), psf, number)
+            for channel, psf in enumerate(psfs)
+        ]
+        estimate = np.stack(planes, -1)[margin : margin + height, margin : margin + width]
+        encoded = np.rint(255 * linear_to_srgb(estimate * np.asarray(gains, np.float32)))
+        yield number, encoded.astype(np.uint8)
+
+
 def search_brightfield(
     image: NDArray[np.uint8],
     psfs: Sequence[NDArray],
@@ -74,11 +111,17 @@ def search_brightfield(
     iterations: int,
     score: Callable[[NDArray[np.uint8]], float],
     gains: Sequence[float] = (1.0, 1.0, 1.0),
+    engine: str = "native",
 ) -> BrightfieldRival:
     """The iteration with the highest ``score`` of all from 1 to ``iterations`` (one run, not one each)."""
+    tried: Iterable[tuple[int, NDArray[np.uint8]]]
+    if engine == "native":
+        tried = enumerate(deconvolve_brightfield(image, psfs, scale, iterations, gains), start=1)
+    else:
+        tried = deconvolve_with_plugin(image, psfs, scale, iterations, gains)
     scores: list[tuple[int, float]] = []
     best = (-np.inf, 0, np.zeros((0, 0, 0), np.uint8))
-    for number, estimate in enumerate(deconvolve_brightfield(image, psfs, scale, iterations, gains), start=1):
+    for number, estimate in tried:
         value = score(estimate)
         scores.append((number, value))
         if value > best[0]:

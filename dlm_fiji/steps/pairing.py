@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.registration import ElasticSettings, Match, MatchSettings, match_template, register_elastic
+from dlm_fiji.registration import ElasticSettings, Match, MatchSettings, Warp, match_template, register_elastic
 from dlm_fiji.registration.sampling import reduce_bicubic, sample
+from dlm_fiji.steps.engines import require_engine
 
 __all__ = ["LabelMatch", "Pair", "find_label", "pair_with_label"]
 
@@ -78,6 +79,7 @@ def pair_with_label(
     found: LabelMatch,
     scale: float,
     blocks: ElasticSettings | None = None,
+    engine: str = "native",
 ) -> Pair:
     """The pair of mosaic crop and label.
 
@@ -89,6 +91,14 @@ def pair_with_label(
         From :func:`find_label`.
     blocks
         Settings of a block-wise registration after the similarity; None leaves it out (test fields: 004).
+    engine
+        Who measures the blocks: ``"native"``, or ``"fiji"`` for NanoJ in the schedule of 002 (unless ``blocks``
+        names another of the papers).
+
+    Raises
+    ------
+    SetupError
+        The engine is not there.
     """
     y0, x0, y1, x1 = found.rectangle
     lr = mosaic[y0:y1, x0:x1]
@@ -100,11 +110,21 @@ def pair_with_label(
     hr = _sampled(label, back, at)
     shift = 0.0
     if blocks is not None:
-        warp = register_elastic(reduce_bicubic(hr.astype(np.float32), scale), lr, settings=blocks)
+        warp = _block_warp(reduce_bicubic(hr.astype(np.float32), scale), lr, blocks, engine)
         moved = _enlarged(warp.displacement, (height, width), scale)
         shift = float(np.sqrt((warp.displacement**2).sum(0).mean()))
         hr = _sampled(label, back, at + moved)
     return Pair(lr, hr, shift, found.match.correlation)
+
+
+def _block_warp(moving: np.ndarray, fixed: np.ndarray, blocks: ElasticSettings, engine: str) -> Warp:
+    if engine == "native":
+        return register_elastic(moving, fixed, settings=blocks)
+    require_engine(engine, ("register",))
+    from dlm_fiji.fiji import nanoj
+
+    papers = ElasticSettings.paper() if blocks.schedule == "fit" else blocks
+    return nanoj.register_elastic(moving, fixed, settings=papers)
 
 
 def _label_to_mosaic(match: Match, scale: float) -> np.ndarray:

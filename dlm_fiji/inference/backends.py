@@ -68,7 +68,7 @@ class TorchEngine:
 
 
 class OpenVinoEngine:
-    """OpenVINO on the CPU in fp32, compiled for each shape of tile (0.07 s each, and faster than a free shape)."""
+    """OpenVINO on the CPU in fp32, compiled for each shape of tile: 0.07 s each, faster than a free shape."""
 
     def __init__(self, model: Model, threads: int | None) -> None:
         import openvino as ov

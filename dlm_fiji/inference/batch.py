@@ -33,7 +33,7 @@ class BatchItem:
 
 
 def expand_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[tuple[Path, Path]]:
-    """Files that ``inputs`` (files, folders, globs) mean, each with its path below the folder it was found in."""
+    """Files that ``inputs`` (files, folders, globs) mean, each with its path below the folder given."""
     found: dict[Path, Path] = {}
     for given in inputs:
         path = Path(given)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dlm_fiji.errors import ConfigurationError, DlmWarning, InputError
 from dlm_fiji.inference.backends import choose_engine
-from dlm_fiji.inference.intensities import PERCENTILES, Scaling, full_scale_of
+from dlm_fiji.inference.intensities import PERCENTILES, SAMPLES, Scaling, full_scale_of
 from dlm_fiji.inference.model_files import Model
 from dlm_fiji.inference.prediction import InferenceSettings, predict, prepare_model
 from dlm_fiji.inference.windows import Progress, enhance_windows, ratio_of
@@ -147,7 +147,7 @@ def measured_scaling(model: Model, reader: RegionReader, full_scale: float | Non
     if full and reader.dtype in (np.uint8, np.uint16):
         return Scaling(0.0, 1.0 / full_scale_of(np.empty(0, reader.dtype)))
     height, width = reader.shape[:2]
-    step = max(1, int(np.sqrt(height * width / 4_000_000)))
+    step = max(1, int(np.sqrt(height * width / SAMPLES)))
     samples, extremes = [], []
     for y in range(0, height, BLOCK):
         for x in range(0, width, BLOCK):

@@ -1,4 +1,4 @@
-"""The network over an image that is read and written in windows, with tiles that shrink when memory runs out."""
+"""The network over an image that is read and written in windows; tiles shrink when memory runs out."""
 
 from __future__ import annotations
 

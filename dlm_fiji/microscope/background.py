@@ -1,8 +1,8 @@
 """The background of fluorescence images: its level where nothing lies, and its subtraction.
 
-002 subtracts a threshold "estimated from the mean intensity value of a region without objects" (about 300 of 65,535)
-before training on wide-field images, and after inference a constant, "the mean value of an empty FOV", from input,
-output and label of confocal and STED alike.
+002 subtracts a threshold "estimated from the mean intensity value of a region without objects" (about 300 of
+65,535) before training on wide-field images, and after inference a constant, "the mean value of an empty
+FOV", from input, output and label of confocal and STED alike.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def background_level(
     region
         (y0, x0, y1, x1) px, if known.
     side
-        Side of the window that is looked for, by default an eighth of the shorter side of the image, at least 8.
+        Side of the window that is looked for, by default an eighth of the shorter side of the image, at
+        least 8.
 
     Raises
     ------
@@ -53,7 +54,9 @@ def background_level(
     if region is not None:
         y0, x0, y1, x1 = (int(n) for n in region)
         if not (0 <= y0 < y1 <= image.shape[0] and 0 <= x0 < x1 <= image.shape[1]):
-            raise InputError(f"The region {region} does not lie within the image of {image.shape[0]} x {image.shape[1]} px.")
+            raise InputError(
+                f"The region {region} does not lie within the image of {image.shape[0]} x {image.shape[1]} px."
+            )
     else:
         window = int(np.clip(side or max(8, min(image.shape) // 8), 1, min(image.shape)))
         values = image.astype(np.float64)
@@ -63,9 +66,10 @@ def background_level(
         # a pixel that is not finite is taken for an object
         values[~finite] = values[finite].max()
         values -= values[finite].mean()
-        box = {"ksize": (window, window), "anchor": (0, 0), "borderType": cv2.BORDER_REFLECT}
-        mean = cv2.boxFilter(values, cv2.CV_64F, **box)
-        square = cv2.boxFilter(values**2, cv2.CV_64F, **box)
+        mean, square = (
+            cv2.boxFilter(part, cv2.CV_64F, (window, window), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
+            for part in (values, values**2)
+        )
         score = mean + np.sqrt(np.maximum(square - mean**2, 0))
         inside = score[: image.shape[0] - window + 1, : image.shape[1] - window + 1]
         y0, x0 = (int(n) for n in np.unravel_index(int(np.argmin(inside)), inside.shape))
@@ -80,8 +84,8 @@ def background_level(
 def subtract_background(image: np.ndarray, level: float, clip: bool = True) -> np.ndarray:
     """The image less a constant, float32; below zero set to zero where ``clip``.
 
-    Use ``clip=True`` before training (002, wide-field), and the same constant on input, output and label after
-    inference (002, confocal and STED).
+    Use ``clip=True`` before training (002, wide-field), and the same constant on input, output and label
+    after inference (002, confocal and STED).
     """
     result = np.asarray(image, dtype=np.float32) - np.float32(level)
     return np.maximum(result, 0) if clip else result
@@ -90,8 +94,8 @@ def subtract_background(image: np.ndarray, level: float, clip: bool = True) -> n
 def rolling_ball_background(image: np.ndarray, radius: float = 50.0) -> np.ndarray:
     """The background (H, W) float32 under which a ball of ``radius`` px rolls (Sternberg 1983, as in ImageJ).
 
-    A grey opening by a ball. As ImageJ does, large balls roll over a reduced image (local minima of the blocks), which
-    changes a smooth background little and takes a fraction of the time.
+    A grey opening by a ball. As ImageJ does, large balls roll over a reduced image (local minima of the
+    blocks), which changes a smooth background little and takes a fraction of the time.
 
     Raises
     ------

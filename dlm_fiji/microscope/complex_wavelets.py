@@ -1,8 +1,9 @@
 """The orthogonal wavelet transform with complex Daubechies filters, two-dimensional.
 
-The symmetric six-tap filter of Lawton (IEEE Trans. Signal Process. 41, 3635 (1993), doi:10.1109/78.258102) and Lina &
-Mayrand (1995), the one that Forster et al. (2004) fuse focus stacks with. Being complex it can be orthogonal and
-symmetric at once; the magnitude of its coefficients follows an edge without swinging with its phase.
+The symmetric six-tap filter of Lawton (IEEE Trans. Signal Process. 41, 3635 (1993), doi:10.1109/78.258102)
+and Lina & Mayrand (1995), the one that Forster et al. (2004) fuse focus stacks with. Being complex it can be
+orthogonal and symmetric at once; the magnitude of its coefficients follows an edge without swinging with its
+phase.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ __all__ = ["SCALING_FILTER", "forward", "inverse"]
 
 _ROOT = 1j * np.sqrt(15)
 #: h, with Σ h = √2 and Σ h(k) h*(k + 2m) = δ(m)
-SCALING_FILTER = np.sqrt(2) / 64 * np.array(
-    [-3 - _ROOT, 5 - _ROOT, 30 + 2 * _ROOT, 30 + 2 * _ROOT, 5 - _ROOT, -3 - _ROOT]
+SCALING_FILTER = (
+    np.sqrt(2) / 64 * np.array([-3 - _ROOT, 5 - _ROOT, 30 + 2 * _ROOT, 30 + 2 * _ROOT, 5 - _ROOT, -3 - _ROOT])
 )
 #: g(k) = (-1)^k h*(5 - k)
 _WAVELET_FILTER = np.array([(-1) ** k for k in range(6)]) * np.conj(SCALING_FILTER[::-1])

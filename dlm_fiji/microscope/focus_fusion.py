@@ -1,10 +1,10 @@
 """Extended depth of field: one sharp image from a stack of focus planes.
 
 Complex wavelets after Forster, Van De Ville, Berent, Sage & Unser, Microsc. Res. Tech. 65, 33 (2004),
-doi:10.1002/jemt.20092, which 000 uses for its comparison images: every plane is decomposed, at each place and scale
-the coefficient of the largest magnitude is kept, majority votes make the choice consistent between sub-bands and
-between neighbours, and the transform is inverted. Complex coefficients have a magnitude that does not swing with the
-phase of an edge, so the choice is stable where real wavelets ring.
+doi:10.1002/jemt.20092, which 000 uses for its comparison images: every plane is decomposed, at each place
+and scale the coefficient of the largest magnitude is kept, majority votes make the choice consistent between
+sub-bands and between neighbours, and the transform is inverted. Complex coefficients have a magnitude that
+does not swing with the phase of an edge, so the choice is stable where real wavelets ring.
 
 ``variance`` is the simple rival: at each pixel the plane whose Laplacian varies most around it.
 """
@@ -27,12 +27,15 @@ __all__ = ["FocusFusion", "FocusSettings", "fuse_focus"]
 class FocusSettings(Settings):
     """How a focus stack is fused."""
 
-    method: Literal["complex-wavelets", "variance"] = setting("complex-wavelets", "How the sharp plane is chosen", source="000")
+    method: Literal["complex-wavelets", "variance"] = setting(
+        "complex-wavelets", "How the sharp plane is chosen", source="000"
+    )
     levels: int = setting(5, "Scales of the wavelet transform, at most", ge=1, le=8)
     consistency: bool = setting(True, "Majority votes between sub-bands and between neighbours", source="Forster 2004")
     window: int = setting(9, "Side of the window of the variance method", unit="px", ge=3)
     reassign: bool = setting(
-        True, "Give each pixel the stack's own value nearest to the fused one: no value that was never seen",
+        True,
+        "Give each pixel the stack's own value nearest to the fused one: no value that was never seen",
         source="Forster 2004",
     )
 
@@ -96,7 +99,9 @@ def _typed(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _principal(stack: np.ndarray) -> np.ndarray:
-    """One channel (Z, H, W) float32 for judging: the colour direction in which the stack varies most (Forster 2004)."""
+    """One channel (Z, H, W) float32 for judging: the colour direction in which the stack varies most
+    (Forster 2004).
+    """
     if stack.ndim == 3:
         return stack.astype(np.float32)
     colours = stack.reshape(-1, stack.shape[3]).astype(np.float32)
@@ -116,7 +121,9 @@ def _by_variance(grey: np.ndarray, window: int) -> np.ndarray:
 
 
 def _by_wavelets(grey: np.ndarray, s: FocusSettings) -> np.ndarray:
-    """Fused grey image: the strongest coefficient at each place and scale, the mean of the coarsest approximations."""
+    """Fused grey image: the strongest coefficient at each place and scale, the mean of the coarsest
+    approximations.
+    """
     levels = min(s.levels, max(1, int(np.log2(min(grey.shape[1:]))) - 3))
     decomposed = [forward(plane, levels) for plane in grey]
     bands = []
@@ -132,7 +139,9 @@ def _by_wavelets(grey: np.ndarray, s: FocusSettings) -> np.ndarray:
 
 
 def _agreed(strength: np.ndarray, choice: np.ndarray) -> np.ndarray:
-    """Sub-band and spatial consistency: where two of the three sub-bands agree, the third follows; then a 3 × 3 vote."""
+    """Sub-band and spatial consistency: where two of the three sub-bands agree, the third follows; then a 3
+    × 3 vote.
+    """
     count = len(strength)
     votes = np.stack([(choice == z).sum(axis=0) for z in range(count)]).astype(np.float32)
     majority = votes.argmax(axis=0)

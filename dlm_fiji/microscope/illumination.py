@@ -1,11 +1,12 @@
 """Uneven illumination: one multiplicative flat field from all tiles together.
 
-Every tile of a scan is lit alike: log tile = log flat field + log specimen. The flat field is smooth and the same in
-all tiles; the specimen's steps are of either sign, sparse and different in every tile. So the gradient of the log
-flat field is what the log gradients of all tiles have in common, and a robust mean finds it (Weiss, ICCV 2001,
-doi:10.1109/ICCV.2001.937606, where it is the median); it is fitted here by a polynomial. The same view of tile =
-common part + sparse deviation is BaSiC's (Peng et al., Nature Communications 8, 14836 (2017),
-doi:10.1038/ncomms14836); gradients spare the brightness of each tile as an unknown.
+Every tile of a scan is lit alike: log tile = log flat field + log specimen. The flat field is smooth and the
+same in all tiles; the specimen's steps are of either sign, sparse and different in every tile. So the
+gradient of the log flat field is what the log gradients of all tiles have in common, and a robust mean finds
+it (Weiss, ICCV 2001, doi:10.1109/ICCV.2001.937606, where it is the median); it is fitted here by a
+polynomial. The same view of tile = common part + sparse deviation is BaSiC's (Peng et al., Nature
+Communications 8, 14836 (2017), doi:10.1038/ncomms14836); gradients spare the brightness of each tile as an
+unknown.
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ class FlatFieldSettings(Settings):
     bins: int = setting(24, "Blocks along the longer side to which each tile is reduced", ge=8, le=256)
     iterations: int = setting(30, "Robust reweighting steps, at most", ge=4)
     quiet: float | None = setting(
-        None, "Share of the gradients taken to be free of specimen; by default 10, 25 or 50, whichever repeats best",
-        unit="%", gt=0, le=50, source="simulated vignetting on tissue: 10 % errs by 0.1 % rms, 50 % by 1 %",
+        None,
+        "Share of the gradients taken to be free of specimen; by default 10, 25 or 50, whichever repeats best",
+        unit="%",
+        gt=0,
+        le=50,
+        source="simulated vignetting on tissue: 10 % errs by 0.1 % rms, 50 % by 1 %",
     )
     offset: float = setting(0.0, "Camera offset, subtracted before and not scaled by the flat field", unit="counts")
 
@@ -40,15 +45,16 @@ def estimate_flat_field(
 ) -> np.ndarray:
     """The illumination that all tiles share.
 
-    Ten or more tiles, some with empty places, are enough (simulated 15 % vignetting on tissue: 0.1 % rms error from 56
-    tiles, 2 % from 9 that are full of tissue, untouched 4.6 %). From one to four tiles full of structure little
-    can be told, and the result stays near even.
+    Ten or more tiles, some with empty places, are enough (simulated 15 % vignetting on tissue: 0.1 % rms
+    error from 56 tiles, 2 % from 9 that are full of tissue, untouched 4.6 %). From one to four tiles full of
+    structure little can be told, and the result stays near even.
 
     Parameters
     ----------
     tiles
-        (N, H, W) or (N, H, W, C), or a sequence of such tiles; linear light or encoded values, as the field is to be
-        applied: divide a tile (less ``offset``) by the result. Colours are estimated each for itself.
+        (N, H, W) or (N, H, W, C), or a sequence of such tiles; linear light or encoded values, as the field
+        is to be applied: divide a tile (less ``offset``) by the result. Colours are estimated each for
+        itself.
     settings, **changes
         :class:`FlatFieldSettings` or its fields.
 
@@ -79,9 +85,7 @@ def estimate_flat_field(
     if shape is None:
         raise InputError("A flat field needs at least one tile.")
     stack = np.stack(small)  # (N, h, w, C)
-    fields = [
-        _one_channel(stack[..., c], (shape[0], shape[1]), ceiling - s.offset, s) for c in range(stack.shape[-1])
-    ]
+    fields = [_one_channel(stack[..., c], (shape[0], shape[1]), ceiling - s.offset, s) for c in range(stack.shape[-1])]
     flat = np.stack(fields, axis=-1)
     return flat.reshape(shape).astype(np.float32)
 
@@ -98,7 +102,8 @@ def _blocks(tile: np.ndarray, bins: int) -> np.ndarray:
 def _basis(shape: tuple[int, int], order: int) -> np.ndarray:
     """Legendre polynomials (H, W, terms) over the image, the constant left out."""
     values = [
-        np.polynomial.legendre.legvander((2 * np.arange(n) + 1) / n - 1, order) for n in shape  # pixel centres in -1 … 1
+        np.polynomial.legendre.legvander((2 * np.arange(n) + 1) / n - 1, order)
+        for n in shape  # pixel centres in -1 … 1
     ]
     terms = [(a, b) for a in range(order + 1) for b in range(order + 1 - a) if a or b]
     return np.stack([np.outer(values[0][:, a], values[1][:, b]) for a, b in terms], axis=-1)

@@ -1,7 +1,7 @@
 """Stitching, matching of fields of view, drift, and elastic registration: native engines on numpy arrays.
 
-Coordinates are (y, x) in pixels, the centre of the top-left pixel is (0, 0). The functions are imported on first
-use, so that ``import dlm_fiji.registration`` costs nothing.
+Coordinates are (y, x) in pixels, the centre of the top-left pixel is (0, 0). The functions are imported on
+first use, so that ``import dlm_fiji.registration`` costs nothing.
 """
 
 import lazy_loader as lazy

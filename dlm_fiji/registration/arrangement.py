@@ -21,7 +21,8 @@ _MICROMETRES = {"µm": 1.0, "um": 1.0, "mm": 1e3, "nm": 1e-3, "m": 1e6, "cm": 1e
 
 
 def read_stage_positions(paths: Sequence[str | os.PathLike[str]]) -> np.ndarray:
-    """Nominal positions (N, 2) y, x px of OME-TIFF tiles, from PositionY/X and PhysicalSizeY/X of their first plane.
+    """Nominal positions (N, 2) y, x px of OME-TIFF tiles, from PositionY/X and PhysicalSizeY/X of their
+    first plane.
 
     Raises
     ------
@@ -41,7 +42,9 @@ def read_stage_positions(paths: Sequence[str | os.PathLike[str]]) -> np.ndarray:
         pixels = next((node for node in root.iter() if node.tag.endswith("}Pixels")), None)
         plane = next((node for node in root.iter() if node.tag.endswith("}Plane") and "PositionX" in node.attrib), None)
         if pixels is None or "PhysicalSizeX" not in pixels.attrib:
-            raise InputError(f"Tile {path} has no pixel size in its OME metadata; give the positions in pixels instead.")
+            raise InputError(
+                f"Tile {path} has no pixel size in its OME metadata; give the positions in pixels instead."
+            )
         if plane is None or "PositionY" not in plane.attrib:
             raise InputError(f"Tile {path} has no stage position in its OME metadata; give the grid instead.")
         place = []
@@ -66,8 +69,8 @@ def _length(node: ElementTree.Element, name: str, path: Path) -> float:
 def arrange_by_content(finder: LinkFinder, count: int, min_correlation: float) -> np.ndarray:
     """Rough positions (N, 2) px of tiles in unknown order, from the images alone.
 
-    Every pair is tried at the coarsest pyramid level, the best links are joined to a tree. Tiles that no link reaches
-    are put in a row below the others.
+    Every pair is tried at the coarsest pyramid level, the best links are joined to a tree. Tiles that no
+    link reaches are put in a row below the others.
     """
     factor = finder.factors[0]
     images = [finder.coarse(k) for k in range(count)]
@@ -77,7 +80,8 @@ def arrange_by_content(finder: LinkFinder, count: int, min_correlation: float) -
         for j in range(i + 1, count):
             for _, lag in correlation_peaks(images[i], images[j], np.zeros(2), size - 12, 4)[:2]:
                 fit = refine_shift(images[i], images[j], lag)
-                # a strip of a few pixels may agree by chance: a link needs gradients that both tiles share, both ways
+                # a strip of a few pixels may agree by chance: a link needs gradients that both tiles share,
+                # both ways
                 if fit is None or fit.correlation < min_correlation or np.linalg.eigvalsh(fit.information)[0] <= 0:
                     continue
                 links.append((fit.correlation * np.sqrt(fit.pixels), i, j, fit.shift * factor))

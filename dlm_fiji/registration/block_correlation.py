@@ -1,8 +1,8 @@
 """Block-wise cross-correlation: one shift and one similarity for every block of a pair.
 
-All blocks go through one batch of Fourier transforms. The peak of the correlation is the block's shift, its Pearson
-coefficient there the block's weight (004, *Data preprocessing*; NanoJ, Laine et al., J. Phys. D 52, 163001 (2019),
-doi:10.1088/1361-6463/ab0261).
+All blocks go through one batch of Fourier transforms. The peak of the correlation is the block's shift, its
+Pearson coefficient there the block's weight (004, *Data preprocessing*; NanoJ, Laine et al., J. Phys. D 52,
+163001 (2019), doi:10.1088/1361-6463/ab0261).
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class BlockShifts:
     similarity: np.ndarray
 
 
-def block_grid(shape: tuple[int, int], block: tuple[int, int], stride: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def block_grid(
+    shape: tuple[int, int], block: tuple[int, int], stride: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """First rows and first columns of blocks that cover an image from edge to edge, evenly spread."""
     starts = []
     for n, size, step in zip(shape, block, stride, strict=True):
@@ -131,10 +133,11 @@ def _parabolic(surface: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spread_by_distance(blocks: BlockShifts, shape: tuple[int, int], min_similarity: float, cell: int = 8) -> np.ndarray:
-    """The translation map (2, H, W): at each pixel the mean of all block shifts, weighted by similarity and nearness.
+    """The translation map (2, H, W): at each pixel the mean of all block shifts, weighted by similarity and
+    nearness.
 
-    The nearness is NanoJ's ((R - d)/(R d))² with d the distance to the block's centre plus 1 and R the image diagonal.
-    Evaluated every ``cell`` px and interpolated.
+    The nearness is NanoJ's ((R - d)/(R d))² with d the distance to the block's centre plus 1 and R the image
+    diagonal. Evaluated every ``cell`` px and interpolated.
     """
     height, width = shape
     weight = np.where(np.abs(blocks.similarity) >= min_similarity, np.abs(blocks.similarity), 0)

@@ -26,7 +26,9 @@ class DriftSettings(Settings):
         "gaussian: 2-D Gaussian through the cross-correlation peak; fit: least squares on the overlap",
         source="002, Methods: 2-D Gaussian fit of the cross-correlation map",
     )
-    max_shift: float | None = setting(None, "Largest drift looked for, by default a quarter of the side", unit="px", gt=0)
+    max_shift: float | None = setting(
+        None, "Largest drift looked for, by default a quarter of the side", unit="px", gt=0
+    )
     sigma: float = setting(1.0, "Gaussian smoothing of both images before correlating", unit="px", ge=0)
     radius: int = setting(3, "Samples on each side of the peak that the Gaussian is fitted to", unit="px", ge=1, le=10)
     min_correlation: float = setting(0.2, "Below this the images do not show the same field", ge=0, le=1)
@@ -34,7 +36,9 @@ class DriftSettings(Settings):
 
 @dataclass(frozen=True)
 class Drift:
-    """``shift`` (dy, dx) px by which the second image's content is displaced, and the correlation when undone."""
+    """``shift`` (dy, dx) px by which the second image's content is displaced, and the correlation when
+    undone.
+    """
 
     shift: tuple[float, float]
     correlation: float
@@ -69,7 +73,9 @@ def drift(a: np.ndarray, b: np.ndarray, settings: DriftSettings | None = None, *
     if first.shape != second.shape:
         raise InputError(f"The images have different sizes: {first.shape} and {second.shape} px.")
     if min(first.shape) < 24:
-        raise InputError(f"Images of {first.shape[0]} x {first.shape[1]} px are too small for a drift; 24 x 24 is needed.")
+        raise InputError(
+            f"Images of {first.shape[0]} x {first.shape[1]} px are too small for a drift; 24 x 24 is needed."
+        )
     if first.std() == 0 or second.std() == 0:
         raise InputError("One of the images is constant: no drift can be measured.")
     first, second = smooth(first, s.sigma), smooth(second, s.sigma)
@@ -91,7 +97,8 @@ def drift(a: np.ndarray, b: np.ndarray, settings: DriftSettings | None = None, *
 
 
 def _gaussian(first: np.ndarray, second: np.ndarray, lag: np.ndarray, s: DriftSettings) -> np.ndarray:
-    """Peak of the normalised cross-correlation by a Gaussian, repeated on the shifted image until it lies at zero.
+    """Peak of the normalised cross-correlation by a Gaussian, repeated on the shifted image until it lies at
+    zero.
 
     The correlation of a finite field is a little lopsided; at zero shift the lopsidedness is that of an
     autocorrelation, which has none, so repeating takes the bias out.

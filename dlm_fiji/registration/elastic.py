@@ -1,10 +1,12 @@
-"""Elastic registration of a pair: from large blocks to small ones, each iteration correcting what the last one left.
+"""Elastic registration of a pair: from large blocks to small ones, each iteration correcting what the last
+one left.
 
-Every iteration measures the shift of many small regions, makes a dense translation map of them, and composes it with
-the warp so far; the moving image is always read once, through the whole warp. The papers' schedules (002: blocks of
-256 px shrinking to 64; 004: 5, 7, 9 … blocks a side down to 50 px) measure by block-wise cross-correlation after
-NanoJ. The default starts the same way, to catch large shifts, and finishes by a local least-squares fit
-(:mod:`~dlm_fiji.registration.local_fit`), which has no whole-pixel peak to lock on to and follows brightness changes.
+Every iteration measures the shift of many small regions, makes a dense translation map of them, and composes
+it with the warp so far; the moving image is always read once, through the whole warp. The papers' schedules
+(002: blocks of 256 px shrinking to 64; 004: 5, 7, 9 … blocks a side down to 50 px) measure by block-wise
+cross-correlation after NanoJ. The default starts the same way, to catch large shifts, and finishes by a
+local least-squares fit (:mod:`~dlm_fiji.registration.local_fit`), which has no whole-pixel peak to lock on
+to and follows brightness changes.
 """
 
 from __future__ import annotations
@@ -37,12 +39,21 @@ class ElasticSettings(Settings):
     last_block: int = setting(64, "Block side at the end", unit="px", ge=8, source="002: 64; 004: 50")
     shrink: float = setting(1.2, "Blocks shrink by this factor", gt=1, source="002")
     repeats: int = setting(5, "Iterations before the blocks shrink", ge=1, source="002")
-    tolerance: float = setting(0.2, "Iterations at one size end when no block moves by more", unit="px", gt=0, source="002")
+    tolerance: float = setting(
+        0.2, "Iterations at one size end when no block moves by more", unit="px", gt=0, source="002"
+    )
     first_count: int = setting(5, "Blocks along a side at the start, then two more each time", ge=1, source="004")
-    min_similarity: float = setting(0.5, "Blocks that correlate less have no vote", ge=0, le=1, source="NanoJ's default")
-    max_shift: float | None = setting(None, "Largest shift looked for, by default a third of the block", unit="px", gt=0)
+    min_similarity: float = setting(
+        0.5, "Blocks that correlate less have no vote", ge=0, le=1, source="NanoJ's default"
+    )
+    max_shift: float | None = setting(
+        None, "Largest shift looked for, by default a third of the block", unit="px", gt=0
+    )
     spacing: float | None = setting(
-        None, "Distance of the nodes of the fitted field, by default 1/32 of the shorter side, 6 to 16", unit="px", ge=2
+        None,
+        "Distance of the nodes of the fitted field, by default 1/32 of the shorter side, 6 to 16",
+        unit="px",
+        ge=2,
     )
     bending: float = setting(
         0.03, "Curvature allowed to the fitted field: larger follows finer warps, smaller resists noise", gt=0
@@ -55,9 +66,20 @@ class ElasticSettings(Settings):
     def paper(cls, paper: Literal["002", "004"] = "002", **changes: Any) -> Self:
         """The schedule of a paper: ``"002"`` (fluorescence) or ``"004"`` (smartphone)."""
         if paper == "004":
-            values: dict[str, Any] = {"schedule": "growing-count", "first_count": 5, "last_block": 50, "repeats": 1}
+            values: dict[str, Any] = {
+                "schedule": "growing-count",
+                "first_count": 5,
+                "last_block": 50,
+                "repeats": 1,
+            }
         else:
-            values = {"schedule": "shrinking-blocks", "first_block": 256, "last_block": 64, "shrink": 1.2, "repeats": 5}
+            values = {
+                "schedule": "shrinking-blocks",
+                "first_block": 256,
+                "last_block": 64,
+                "shrink": 1.2,
+                "repeats": 5,
+            }
         return cls.of(None, **({"sigma": 0.0, "tolerance": 0.2} | values | changes))
 
 
@@ -89,7 +111,9 @@ def register_elastic(
     if a.shape != b.shape:
         raise InputError(f"The pair has different sizes: moving {a.shape} px, fixed {b.shape} px.")
     if min(a.shape) < 32:
-        raise InputError(f"Images of {a.shape[0]} x {a.shape[1]} px are too small to register; at least 32 x 32 is needed.")
+        raise InputError(
+            f"Images of {a.shape[0]} x {a.shape[1]} px are too small to register; at least 32 x 32 is needed."
+        )
     before = _correlation(a, b)
     if s.schedule == "fit":
         displacement, count = _by_fit(a, b, s)
@@ -156,7 +180,7 @@ def _schedule(shape: tuple[int, int], s: ElasticSettings) -> Iterator[tuple[int,
             count += 2
     side = float(min(s.first_block, *shape))
     while side > s.last_block:
-        yield int(round(side)), int(round(side))
+        yield round(side), round(side)
         side /= s.shrink
     yield s.last_block, s.last_block
 
@@ -207,9 +231,7 @@ def _by_fit(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tuple[
             # windows overlap widely while the image is small, and narrow down with it
             spread = max(1.0, 4.0 * factor / distance[0])
             votes = region_votes(current, level_f, nodes, valid=_inside(displacement), sigma=s.sigma, spread=spread)
-            new = solve_plate(
-                _in_full_pixels(votes, factor), field, distance, s.bending
-            )
+            new = solve_plate(_in_full_pixels(votes, factor), field, distance, s.bending)
             step = float(np.sqrt(((new - field) ** 2).sum(axis=0).mean()))
             field = new
             count += 1
@@ -247,6 +269,8 @@ def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
         return image
     size = (-(-image.shape[1] // factor), -(-image.shape[0] // factor))
     padded = np.pad(
-        image, ((0, size[1] * factor - image.shape[0]), (0, size[0] * factor - image.shape[1])), mode="symmetric"
+        image,
+        ((0, size[1] * factor - image.shape[0]), (0, size[0] * factor - image.shape[1])),
+        mode="symmetric",
     )
     return cv2.resize(padded, size, interpolation=cv2.INTER_AREA)

@@ -24,7 +24,9 @@ class FeatureSettings(Settings):
     """How features are found and matched."""
 
     model: Literal["homography", "affine", "similarity"] = setting("homography", "Map to fit", source="004")
-    ratio: float = setting(0.75, "Best descriptor distance over second best, at most", gt=0, le=1, source="Lowe 2004: 0.8")
+    ratio: float = setting(
+        0.75, "Best descriptor distance over second best, at most", gt=0, le=1, source="Lowe 2004: 0.8"
+    )
     reprojection: float = setting(3.0, "Matches farther from the map than this are outliers", unit="px", gt=0)
     min_inliers: int = setting(15, "Fewer matches that agree are no match", ge=4)
     max_features: int = setting(20000, "Strongest features kept for an image", ge=100)
@@ -58,7 +60,7 @@ class FeatureMatch:
     def scale(self) -> float:
         """Mosaic pixels per field pixel at the field's centre."""
         c = np.array([(self.shape[0] - 1) / 2, (self.shape[1] - 1) / 2])
-        ends = self.to_mosaic(np.array([c, c + [1, 0], c + [0, 1]]))
+        ends = self.to_mosaic(c + np.array([[0, 0], [1, 0], [0, 1]]))
         return float(np.sqrt(abs(np.linalg.det(ends[1:] - ends[0]))))
 
     def to_mosaic(self, points: np.ndarray) -> np.ndarray:
@@ -132,7 +134,9 @@ def match_features(
     field, mosaic = np.asarray(field), np.asarray(mosaic)
     factor = max(1, int(np.ceil(max(mosaic.shape[:2]) / s.max_side)))
     small, large = _eight_bit(to_grey(field)), _eight_bit(_reduced_grey(mosaic, factor))
-    sift = cv2.SIFT_create(nfeatures=s.max_features, contrastThreshold=s.contrast)
+    sift = cv2.SIFT_create(  # type: ignore[attr-defined]
+        nfeatures=s.max_features, contrastThreshold=s.contrast
+    )
     found = [sift.detectAndCompute(image, None) for image in (small, large)]
     for image_name, (points, _) in zip((name, "the mosaic"), found, strict=True):
         if len(points) < s.min_inliers:

@@ -1,8 +1,9 @@
-"""Finding the field of a label image in the stitched low-resolution mosaic: steps A to C of 000, Note 2 of 002.
+"""Finding the field of a label image in the stitched low-resolution mosaic: steps A to C of 000, Note 2 of
+002.
 
-The label is reduced (bicubic) by L to the mosaic's pixel size; the highest normalised cross-correlation says where
-it lies, and a sub-pixel fit where exactly. Pixel i of the label covers the mosaic coordinate
-(i + 0.5)/L - 0.5 + offset, with ``offset`` the :attr:`Match.position`.
+The label is reduced (bicubic) by L to the mosaic's pixel size; the highest normalised cross-correlation says
+where it lies, and a sub-pixel fit where exactly. Pixel i of the label covers the mosaic coordinate (i +
+0.5)/L - 0.5 + offset, with ``offset`` the :attr:`Match.position`.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ __all__ = ["Match", "MatchSettings", "MosaicIndex", "match_template"]
 class MatchSettings(Settings):
     """How a label is found in the mosaic."""
 
-    scale: float = setting(2.5, "Label pixels per mosaic pixel, L", gt=0, source="000: 40x to 100x; 002 uses 1 after x2")
+    scale: float = setting(
+        2.5, "Label pixels per mosaic pixel, L", gt=0, source="000: 40x to 100x; 002 uses 1 after x2"
+    )
     min_correlation: float = setting(0.5, "Below this the label is not in the mosaic", ge=0, le=1)
     coarsest_side: int = setting(64, "Shorter side of the reduced label in the first search", unit="px", ge=16)
     peaks: int = setting(5, "Places of the first search that are verified", ge=1)
     subpixel: Literal["fit", "gaussian"] = setting(
-        "fit", "fit: least squares on the overlap; gaussian: 2-D Gaussian through the correlation peak (002, Note 2)"
+        "fit",
+        "fit: least squares on the overlap; gaussian: 2-D Gaussian through the correlation peak (002, Note 2)",
     )
     refine: bool = setting(True, "Also fit rotation and scale", source="000, step D")
 
@@ -75,14 +79,18 @@ class Match:
         return rows + self.position[0], cols + self.position[1]
 
     def crop(self, mosaic: np.ndarray, order: int = 3) -> np.ndarray:
-        """The low-resolution image of the pair: (h, w[, C]) float32, one interpolation, rotation and scale included."""
+        """The low-resolution image of the pair: (h, w[, C]) float32, one interpolation, rotation and scale
+        included.
+        """
         rows, cols = self.coordinates()
         y0, x0 = (max(0, int(np.floor(c.min())) - 8) for c in (rows, cols))
         y1, x1 = (int(np.ceil(c.max())) + 9 for c in (rows, cols))
         return sample(mosaic[y0:y1, x0:x1], rows - y0, cols - x0, order)
 
     def crop_whole(self, mosaic: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-        """The crop at whole pixels, nothing interpolated, and the (y, x) px that it still misses (-0.5 … 0.5)."""
+        """The crop at whole pixels, nothing interpolated, and the (y, x) px that it still misses (-0.5 …
+        0.5).
+        """
         y, x = (int(np.rint(p)) for p in self.position)
         part = mosaic[max(0, y) : y + self.shape[0], max(0, x) : x + self.shape[1]]
         return part, (self.position[0] - y, self.position[1] - x)
@@ -140,8 +148,8 @@ def match_template(
     Raises
     ------
     InputError
-        The label reduced by ``scale`` is larger than the mosaic, one of them has no content, or the correlation stays
-        below ``min_correlation``.
+        The label reduced by ``scale`` is larger than the mosaic, one of them has no content, or the
+        correlation stays below ``min_correlation``.
     """
     s = MatchSettings.of(settings, **changes)
     index = mosaic if isinstance(mosaic, MosaicIndex) else MosaicIndex(mosaic)
@@ -153,14 +161,14 @@ def match_template(
         raise InputError(f"{name} is constant: there is nothing to match.")
     if any(n > m for n, m in zip(reduced.shape, index.grey.shape, strict=True)):
         raise InputError(
-            f"{name} reduced by {s.scale:g} has {reduced.shape[0]} x {reduced.shape[1]} px and is larger than the mosaic "
-            f"of {index.grey.shape[0]} x {index.grey.shape[1]} px; check the scale."
+            f"{name} reduced by {s.scale:g} has {reduced.shape[0]} x {reduced.shape[1]} px and is larger than the "
+            f"mosaic of {index.grey.shape[0]} x {index.grey.shape[1]} px; check the scale."
         )
     where, correlation = _whole_pixel(index, reduced, s)
     if correlation < s.min_correlation:
         raise InputError(
-            f"{name} was not found in the mosaic: its best correlation is {correlation:.2f} at y {where[0]}, x {where[1]}, "
-            f"below {s.min_correlation:.2f}; check that it shows the same field and that the scale is {s.scale:g}."
+            f"{name} was not found in the mosaic: its best correlation is {correlation:.2f} at y {where[0]}, "
+            f"x {where[1]}, below {s.min_correlation:.2f}; check that it shows the same field and that the scale is {s.scale:g}."
         )
     position = _sub_pixel(index.grey, reduced, where, s)
     similarity = None
@@ -182,7 +190,9 @@ def match_template(
 
 
 def _whole_pixel(index: MosaicIndex, reduced: np.ndarray, s: MatchSettings) -> tuple[np.ndarray, float]:
-    """Best whole-pixel place: everywhere at a reduced size first, then around the best few, factor by factor."""
+    """Best whole-pixel place: everywhere at a reduced size first, then around the best few, factor by
+    factor.
+    """
     factor = 1
     while min(reduced.shape) / (2 * factor) >= s.coarsest_side:
         factor *= 2
@@ -224,4 +234,4 @@ def _sub_pixel(grey: np.ndarray, reduced: np.ndarray, where: np.ndarray, s: Matc
         surface = cv2.matchTemplate(part, reduced, cv2.TM_CCOEFF_NORMED)
         return where - reach + fit_gaussian_peak(surface)
     fit = refine_shift(smooth(part, 0.8), smooth(reduced, 0.8), where - (y0, x0), reach=3.0)
-    return where.astype(float) if fit is None else fit.shift + (y0, x0)
+    return where.astype(float) if fit is None else fit.shift + np.array([y0, x0])

@@ -1,6 +1,7 @@
 """Fusing placed tiles: each tile is interpolated once to its sub-pixel position, then blended.
 
-Works on any region of the mosaic and reads only the tiles that touch it, so the whole is never needed in memory.
+Works on any region of the mosaic and reads only the tiles that touch it, so the whole is never needed in
+memory.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def mosaic_extent(positions: np.ndarray, tile_shape: tuple[int, ...]) -> tuple[n
 
 
 def _ramp(length: int, offset: float, start: int, stop: int) -> np.ndarray:
-    """Distance to the nearer end of a tile, for mosaic pixels start … stop of a tile that begins at ``offset``."""
+    """Distance to the nearer end of a tile, for mosaic pixels start … stop of a tile that begins at
+    ``offset``.
+    """
     at = np.arange(start, stop) - offset
     return np.clip(np.minimum(at + 1, length - at), 0, None).astype(np.float32)
 
@@ -50,10 +53,11 @@ def fuse_region(
     corner, size
         The region, in mosaic pixels.
     fusion
-        ``linear``: weights fall linearly to the tile's edge; ``average``; ``maximum``; ``none``: the tile in whose
-        middle the pixel lies most.
+        ``linear``: weights fall linearly to the tile's edge; ``average``; ``maximum``; ``none``: the tile in
+        whose middle the pixel lies most.
     interpolation
-        ``cubic`` (Keys, a = -1/2), ``quintic``, ``linear``, or ``nearest`` (whole pixels, nothing interpolated).
+        ``cubic`` (Keys, a = -1/2), ``quintic``, ``linear``, or ``nearest`` (whole pixels, nothing
+        interpolated).
     empty
         Value where no tile lies.
 
@@ -71,7 +75,9 @@ def fuse_region(
         first = np.ceil(position - 1e-6).astype(int)
         low = np.maximum(first, corner_array)
         # a tile at a fraction of a pixel covers one whole pixel less
-        high = np.minimum(np.floor(position + np.asarray(tiles.shape[:2]) - 1 + 1e-6).astype(int) + 1, corner_array + size)
+        high = np.minimum(
+            np.floor(position + np.asarray(tiles.shape[:2]) - 1 + 1e-6).astype(int) + 1, corner_array + size
+        )
         if (high <= low).any():
             continue
         part = _sampled(tiles.corrected(index), position, low, high, interpolation)

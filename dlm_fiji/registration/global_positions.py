@@ -1,9 +1,9 @@
 """From pairwise shifts to one position for every tile: robust weighted least squares.
 
-Each link says p_j - p_i = s_ij with an information matrix W_ij (the inverse of its covariance), so a link along a
-smooth edge counts across the edge only. The positions minimise Σ w_ij (p_j - p_i - s_ij)ᵀ W_ij (p_j - p_i - s_ij),
-with w_ij a Cauchy weight (iteratively reweighted) so that one wrong link cannot bend its neighbours. Links that
-then disagree are removed one at a time, worst first.
+Each link says p_j - p_i = s_ij with an information matrix W_ij (the inverse of its covariance), so a link
+along a smooth edge counts across the edge only. The positions minimise Σ w_ij (p_j - p_i - s_ij)ᵀ W_ij (p_j
+- p_i - s_ij), with w_ij a Cauchy weight (iteratively reweighted) so that one wrong link cannot bend its
+neighbours. Links that then disagree are removed one at a time, worst first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def connected(count: int, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
 def _least_squares(
     count: int, pairs: np.ndarray, shifts: np.ndarray, information: np.ndarray, stage: np.ndarray, tie: float
 ) -> np.ndarray:
-    """Positions (count, 2): links, and a faint tie of every tile to ``stage`` that decides only what no link does."""
+    """Positions (count, 2): links, and a faint tie of every tile to ``stage`` that decides only what no link
+    does.
+    """
     i, j = pairs.T
     blocks = np.arange(2)
     rows, cols, values = [], [], []
@@ -79,8 +81,8 @@ def solve_positions(
     floor
         Error in px that even the best link is taken to have (distortion, interpolation).
     outlier, spread
-        A link is dropped when its residual exceeds the larger of ``outlier`` px and ``spread`` times the robust
-        scatter of all residuals.
+        A link is dropped when its residual exceeds the larger of ``outlier`` px and ``spread`` times the
+        robust scatter of all residuals.
 
     Returns
     -------
@@ -94,8 +96,9 @@ def solve_positions(
         return stage.astype(float).copy(), used, np.zeros(0)
     index = np.asarray(pairs, dtype=int)
     covariance = np.linalg.pinv(information + 1e-9 * np.eye(2))
-    # Who is wrong is decided by the majority, not by the boldest: dirt that sits on the camera agrees with itself
-    # perfectly. So the links count almost alike while outliers are removed, and by their precision afterwards.
+    # Who is wrong is decided by the majority, not by the boldest: dirt that sits on the camera agrees with
+    # itself perfectly. So the links count almost alike while outliers are removed, and by their precision
+    # afterwards.
     even = np.linalg.inv(covariance + max(floor, outlier) ** 2 * np.eye(2))
     while True:
         positions, length = _robust(count, index, shifts, even, stage, used)
@@ -114,7 +117,9 @@ def solve_positions(
 def _robust(
     count: int, index: np.ndarray, shifts: np.ndarray, weight: np.ndarray, stage: np.ndarray, used: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions by iteratively reweighted least squares over the used links, and every link's residual in px."""
+    """Positions by iteratively reweighted least squares over the used links, and every link's residual in
+    px.
+    """
     tie = 1e-7 * float(np.median(np.trace(weight, axis1=1, axis2=2)))
     cauchy = np.ones(len(index))
     for _ in range(20):
@@ -132,7 +137,8 @@ def _robust(
 
 
 def fit_stage(stage: np.ndarray, positions: np.ndarray, trusted: np.ndarray) -> np.ndarray:
-    """The nominal positions, carried over by the affine map that fits the trusted tiles: step, shear, rotation.
+    """The nominal positions, carried over by the affine map that fits the trusted tiles: step, shear,
+    rotation.
 
     With fewer than three trusted tiles, or all on one line, only what they determine is changed.
     """

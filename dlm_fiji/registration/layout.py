@@ -17,7 +17,8 @@ StartCorner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
 def grid_cells(grid: tuple[int, int], order: str = "row-by-row", start: str = "top-left") -> np.ndarray:
     """The cell (row, column) of each tile in acquisition order, (rows·cols, 2) int.
 
-    ``snake`` is short for ``snake-by-rows``. ``start`` is the corner of the first tile; the scan runs away from it.
+    ``snake`` is short for ``snake-by-rows``. ``start`` is the corner of the first tile; the scan runs away
+    from it.
     """
     rows, cols = (int(n) for n in grid)
     if rows < 1 or cols < 1:
@@ -42,8 +43,10 @@ def grid_cells(grid: tuple[int, int], order: str = "row-by-row", start: str = "t
     return cells
 
 
-def grid_positions(cells: np.ndarray, tile_shape: tuple[int, int], overlap: float | tuple[float, float]) -> np.ndarray:
-    """Nominal top-left corners (N, 2) y, x px of a grid whose tiles share the fraction ``overlap`` of their side."""
+def grid_positions(cells: np.ndarray, tile_shape: tuple[int, ...], overlap: float | tuple[float, float]) -> np.ndarray:
+    """Nominal top-left corners (N, 2) y, x px of a grid whose tiles share the fraction ``overlap`` of their
+    side.
+    """
     fraction = np.broadcast_to(np.asarray(overlap, dtype=float), (2,))
     return cells * (np.asarray(tile_shape[:2]) * (1 - fraction))
 
@@ -60,12 +63,13 @@ def grid_pairs(cells: np.ndarray) -> list[tuple[int, int]]:
 
 
 def neighbour_pairs(
-    positions: np.ndarray, tile_shape: tuple[int, int], minimum_overlap: float = 0.3, margin: float = 0.0
+    positions: np.ndarray, tile_shape: tuple[int, ...], minimum_overlap: float = 0.3, margin: float = 0.0
 ) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, whose tiles share a side: they overlap by at least ``minimum_overlap`` of one side.
+    """Pairs (i, j), i < j, whose tiles share a side: they overlap by at least ``minimum_overlap`` of one
+    side.
 
-    ``margin`` px widens the tiles first, for a stage that may be wrong by that much. A diagonal neighbour shares a
-    corner only and is left out, unless the tiles overlap by more than half.
+    ``margin`` px widens the tiles first, for a stage that may be wrong by that much. A diagonal neighbour
+    shares a corner only and is left out, unless the tiles overlap by more than half.
     """
     size = np.asarray(tile_shape[:2], dtype=float)
     pairs = []

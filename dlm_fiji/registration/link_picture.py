@@ -22,8 +22,8 @@ def draw_links(mosaic: Mosaic, side: int = 1200, bad_px: float = 1.0) -> np.ndar
     side
         Longer side of the picture, px.
     bad_px
-        Residual at which a link is fully red; 0 is green. Links that were not used are grey; tiles that were placed by
-        the stage have an orange frame and their number.
+        Residual at which a link is fully red; 0 is green. Links that were not used are grey; tiles that were
+        placed by the stage have an orange frame and their number.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def draw_links(mosaic: Mosaic, side: int = 1200, bad_px: float = 1.0) -> np.ndar
         else:
             cv2.line(canvas, ends[0], ends[1], UNUSED, 1, cv2.LINE_AA)
     for index in np.nonzero(mosaic.placed_by_stage)[0]:
-        (y, x), (h, w) = np.rint(corner[index]).astype(int), np.rint(size).astype(int)
-        cv2.rectangle(canvas, (int(x) + 2, int(y) + 2), (int(x + w) - 3, int(y + h) - 3), STAGE, 2)
-        cv2.putText(canvas, str(index), (int(x) + 8, int(y) + 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, STAGE, 2, cv2.LINE_AA)
+        top, left, h, w = (round(float(v)) for v in (*corner[index], *size))
+        cv2.rectangle(canvas, (left + 2, top + 2), (left + w - 3, top + h - 3), STAGE, 2)
+        cv2.putText(canvas, str(index), (left + 8, top + 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, STAGE, 2, cv2.LINE_AA)
     return canvas

@@ -38,7 +38,9 @@ class Measurement:
 
 
 def pyramid_factors(tile_shape: tuple[int, ...], coarsest_side: int) -> list[int]:
-    """Reduction factors, coarse first and 1 last, so that the coarsest tile is about ``coarsest_side`` px wide."""
+    """Reduction factors, coarse first and 1 last, so that the coarsest tile is about ``coarsest_side`` px
+    wide.
+    """
     factor = 1
     while min(tile_shape[:2]) / (2 * factor) >= coarsest_side:
         factor *= 2
@@ -58,7 +60,8 @@ def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 class LinkFinder:
-    """Finds shifts between the tiles of one source, each tile prepared once and kept while its neighbours need it.
+    """Finds shifts between the tiles of one source, each tile prepared once and kept while its neighbours
+    need it.
 
     Parameters
     ----------
@@ -122,8 +125,8 @@ class LinkFinder:
     def measure(self, i: int, j: int, expected: np.ndarray, search: np.ndarray) -> Measurement:
         """The shift of tile j against tile i, near ``expected``, (2,) y, x px.
 
-        The first look goes ``search`` px around it. Where that finds nothing that both tiles share, the stage may
-        have slipped: a second look takes every shift with a useful overlap.
+        The first look goes ``search`` px around it. Where that finds nothing that both tiles share, the
+        stage may have slipped: a second look takes every shift with a useful overlap.
         """
         first, second = self._prepared(i), self._prepared(j)
         coarse = self.factors[0]

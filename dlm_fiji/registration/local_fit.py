@@ -1,10 +1,12 @@
-"""Dense sub-pixel fit: what every small region says about the shift, and one smooth field that obeys them all.
+"""Dense sub-pixel fit: what every small region says about the shift, and one smooth field that obeys them
+all.
 
 In a window around each node, fixed ≈ gain·moving(· + e) + offset, with gain and offset free in every window
-(Lucas & Kanade 1981, gradients of both images averaged as in Malis' efficient second-order minimisation). An inverted
-or gamma-changed pair therefore needs nothing special. Each window yields a 2 × 2 information matrix N and a vector b;
-the field d minimises Σ (d - d₀ - N⁻¹b)ᵀ N (d - d₀ - N⁻¹b) + ∫|∇∇d|²/κ², the bending energy of a thin plate: a smooth
-edge says nothing along itself, an empty region nothing at all, and there the plate decides.
+(Lucas & Kanade 1981, gradients of both images averaged as in Malis' efficient second-order minimisation). An
+inverted or gamma-changed pair therefore needs nothing special. Each window yields a 2 × 2 information matrix
+N and a vector b; the field d minimises Σ (d - d₀ - N⁻¹b)ᵀ N (d - d₀ - N⁻¹b) + ∫|∇∇d|²/κ², the bending energy
+of a thin plate: a smooth edge says nothing along itself, an empty region nothing at all, and there the plate
+decides.
 """
 
 from __future__ import annotations
@@ -111,10 +113,12 @@ def _axis(yy: np.ndarray, yx: np.ndarray, xx: np.ndarray) -> tuple[np.ndarray, n
 
 @lru_cache(maxsize=16)
 def _bending_bands(nodes: tuple[int, int]) -> np.ndarray:
-    """Bending energy ∫ dyy² + 2 dyx² + dxx² of values on a grid of unit spacing, as bands for both components.
+    """Bending energy ∫ dyy² + 2 dyx² + dxx² of values on a grid of unit spacing, as bands for both
+    components.
 
-    The unknowns are ordered node by node along the columns, y before x, so that the matrix is narrow:
-    row k holds the k-th subdiagonal, as :func:`scipy.linalg.solveh_banded` wants it. An affine field costs nothing.
+    The unknowns are ordered node by node along the columns, y before x, so that the matrix is narrow: row k
+    holds the k-th subdiagonal, as :func:`scipy.linalg.solveh_banded` wants it. An affine field costs
+    nothing.
     """
     height, width = nodes
 
@@ -146,7 +150,8 @@ def solve_plate(votes: RegionVotes, current: np.ndarray, spacing: tuple[float, f
     spacing
         Distance of the nodes (y, x), px.
     bending
-        κ: root mean square curvature expected of the field, px per px², times the length over which it keeps its sign.
+        κ: root mean square curvature expected of the field, px per px², times the length over which it keeps
+        its sign.
     """
     if current.shape[2] > current.shape[1]:
         # the band is as wide as a row: run along the shorter side
@@ -171,13 +176,17 @@ def solve_plate(votes: RegionVotes, current: np.ndarray, spacing: tuple[float, f
 
 
 def nodes_to_field(nodes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The field (2, H, W) float32 from its nodes (2, h, w), which lie at the cells' centres: cubic, continued straight.
+    """The field (2, H, W) float32 from its nodes (2, h, w), which lie at the cells' centres: cubic,
+    continued straight.
 
-    Outside the outermost nodes the field goes on linearly, so that a rotation or a scale stays one to the corner.
+    Outside the outermost nodes the field goes on linearly, so that a rotation or a scale stays one to the
+    corner.
     """
     layers = []
     for layer in nodes:
-        padded = np.pad(layer, 3, mode="reflect", reflect_type="odd") if min(layer.shape) > 3 else np.pad(layer, 3, "edge")
+        padded = (
+            np.pad(layer, 3, mode="reflect", reflect_type="odd") if min(layer.shape) > 3 else np.pad(layer, 3, "edge")
+        )
         height, width = shape
         rows = (np.arange(height, dtype=np.float32) + 0.5) * (layer.shape[0] / height) - 0.5 + 3
         cols = (np.arange(width, dtype=np.float32) + 0.5) * (layer.shape[1] / width) - 0.5 + 3

@@ -117,8 +117,8 @@ class Mosaic:
     def save(self, path: str | os.PathLike[str], pixel_um: float | None = None, stripe: int = 1024) -> Path:
         """Fuse into a pyramidal OME-TIFF (``.ome.tif``) or OME-Zarr (``.ome.zarr``), stripe by stripe.
 
-        Memory holds ``stripe`` rows of the mosaic and one row of tiles, however large the mosaic is; the file appears
-        whole or not at all.
+        Memory holds ``stripe`` rows of the mosaic and one row of tiles, however large the mosaic is; the
+        file appears whole or not at all.
 
         Parameters
         ----------

@@ -1,9 +1,9 @@
 """From matched images to what a network is trained on: the small steps of the three papers.
 
-002: LR images enlarged two times (bilinear), 10 px cropped from every side after registration, float32 scaled to
-0 … 255. 004: the raw file's centre cut into four fields of 1024², the label resampled so that the ratio of the pixel
-numbers is exactly L = 2.5 (the resolutions, 0.87 and 0.37 µm, have a ratio of 2.35), and a variant of the input degraded
-by JPEG compression (files more than 21 times smaller).
+002: LR images enlarged two times (bilinear), 10 px cropped from every side after registration, float32
+scaled to 0 … 255. 004: the raw file's centre cut into four fields of 1024², the label resampled so that the
+ratio of the pixel numbers is exactly L = 2.5 (the resolutions, 0.87 and 0.37 µm, have a ratio of 2.35), and
+a variant of the input degraded by JPEG compression (files more than 21 times smaller).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,7 +77,8 @@ def label_at_factor(label: np.ndarray, ratio: float, factor: float = 2.5) -> np.
     label
         (H, W[, C]).
     ratio
-        Label pixels per input pixel now: the quotient of the two pixel sizes, or the scale that matching found.
+        Label pixels per input pixel now: the quotient of the two pixel sizes, or the scale that matching
+        found.
     """
     if ratio <= 0 or factor <= 0:
         raise InputError(f"The ratio {ratio} and the factor {factor} must be above zero.")
@@ -95,7 +97,9 @@ def central_fields(image: np.ndarray, side: int = 1024) -> list[np.ndarray]:
     """
     height, width = image.shape[:2]
     if min(height, width) < 2 * side:
-        raise InputError(f"Four fields of {side} x {side} px need {2 * side} px a side; the image has {height} x {width}.")
+        raise InputError(
+            f"Four fields of {side} x {side} px need {2 * side} px a side; the image has {height} x {width}."
+        )
     y, x = (height - 2 * side) // 2, (width - 2 * side) // 2
     return [image[y + r * side : y + (r + 1) * side, x + c * side : x + (c + 1) * side] for r in (0, 1) for c in (0, 1)]
 
@@ -119,8 +123,8 @@ def degrade_jpeg(image: np.ndarray, quality: int = 50, ratio: float | None = Non
     quality
         1 … 100.
     ratio
-        Instead of ``quality``: the highest quality at which the file is at least this many times smaller than the
-        pixels (004: more than 21).
+        Instead of ``quality``: the highest quality at which the file is at least this many times smaller
+        than the pixels (004: more than 21).
 
     Raises
     ------
@@ -138,7 +142,7 @@ def degrade_jpeg(image: np.ndarray, quality: int = 50, ratio: float | None = Non
         done, code = cv2.imencode(".jpg", source, [cv2.IMWRITE_JPEG_QUALITY, q])
         if not done:
             raise InputError(f"The image {image.shape} cannot be compressed as JPEG.")
-        back = cv2.imdecode(code, cv2.IMREAD_COLOR if image.ndim == 3 else cv2.IMREAD_GRAYSCALE)
+        back = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR if image.ndim == 3 else cv2.IMREAD_GRAYSCALE))
         return (back[..., ::-1].copy() if image.ndim == 3 else back), image.nbytes / len(code)
 
     if ratio is not None:
@@ -161,8 +165,8 @@ def develop_raw(path: str | os.PathLike[str], linear: bool = False) -> np.ndarra
     path
         The raw file.
     linear
-        False: as the camera would render it (its white balance, sRGB curve), 004's TIFF. True: proportional to light,
-        no curve and no automatic brightening.
+        False: as the camera would render it (its white balance, sRGB curve), 004's TIFF. True: proportional
+        to light, no curve and no automatic brightening.
 
     Raises
     ------
@@ -178,7 +182,7 @@ def develop_raw(path: str | os.PathLike[str], linear: bool = False) -> np.ndarra
         import rawpy
     except ImportError:
         raise SetupError(f"Reading {path.name} needs rawpy: pip install 'dlm_fiji[formats]'.") from None
-    options = {"use_camera_wb": True, "output_bps": 16}
+    options: dict[str, Any] = {"use_camera_wb": True, "output_bps": 16}
     if linear:
         options |= {"gamma": (1, 1), "no_auto_bright": True}
     try:

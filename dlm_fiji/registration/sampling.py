@@ -1,7 +1,7 @@
 """Reading an image between its pixels, and changing its pixel size: each once, never twice in a row.
 
-Pixel centres lie at whole coordinates. When an image is enlarged or reduced by a factor, its outer edges stay where
-they are: pixel i of the result covers (i + 0.5)/factor - 0.5 of the source.
+Pixel centres lie at whole coordinates. When an image is enlarged or reduced by a factor, its outer edges
+stay where they are: pixel i of the result covers (i + 0.5)/factor - 0.5 of the source.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def reduce_bicubic(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def sample(image: np.ndarray, rows: np.ndarray, cols: np.ndarray, order: int = 3) -> np.ndarray:
-    """The image at (rows, cols), each (h, w) float, by B-spline interpolation of the given order; edges repeated.
+    """The image at (rows, cols), each (h, w) float, by B-spline interpolation of the given order; edges
+    repeated.
 
     Returns
     -------

@@ -1,7 +1,8 @@
 """Rotation, scale and shift between two images of one field: step D of 000's matching.
 
-The model is fixed(p) = gain·moving(T(p)) + offset + slope·p with T(p) = c + A (p - c) + t about the image's centre c;
-it is solved by Gauss-Newton over all pixels at once, coarse to fine, with one interpolation an iteration.
+The model is fixed(p) = gain·moving(T(p)) + offset + slope·p with T(p) = c + A (p - c) + t about the image's
+centre c; it is solved by Gauss-Newton over all pixels at once, coarse to fine, with one interpolation an
+iteration.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ def refine_similarity(
     Parameters
     ----------
     moving, fixed
-        (H, W) or (H, W, C) of one size, roughly matched already (to a few per cent of the side): the low-resolution
-        crop and the label reduced to its pixel size.
+        (H, W) or (H, W, C) of one size, roughly matched already (to a few per cent of the side): the
+        low-resolution crop and the label reduced to its pixel size.
     settings, **changes
         :class:`SimilaritySettings` or its fields.
 
@@ -122,7 +123,12 @@ def refine_similarity(
     scale = float(np.sqrt(abs(np.linalg.det(linear))))
     rotation = float(np.rad2deg(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1])))
     return Similarity(
-        matrix, (float(shift[0]), float(shift[1])), rotation, scale, correlation, (fixed.shape[0], fixed.shape[1])
+        matrix,
+        (float(shift[0]), float(shift[1])),
+        rotation,
+        scale,
+        correlation,
+        (fixed.shape[0], fixed.shape[1]),
     )
 
 
@@ -150,7 +156,11 @@ def _fit(
             terms += [gy * y + gx * x, gx * y - gy * x]
         elif s.model == "affine":
             terms += [gy * y, gy * x, gx * y, gx * x]
-        terms += [value - value[inside].mean(), np.broadcast_to(y, fixed.shape), np.broadcast_to(x, fixed.shape)]
+        terms += [
+            value - value[inside].mean(),
+            np.broadcast_to(y, fixed.shape),
+            np.broadcast_to(x, fixed.shape),
+        ]
         design = np.stack([term[inside] for term in terms] + [np.ones(int(inside.sum()), np.float32)])
         scales = np.sqrt(np.einsum("kn,kn->k", design, design)) + 1e-12
         design /= scales[:, None].astype(np.float32)

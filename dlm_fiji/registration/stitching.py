@@ -1,10 +1,11 @@
 """Stitching: tiles and where the stage meant them to be go in, a :class:`Mosaic` comes out.
 
 The steps are those of Preibisch, Saalfeld & Tomancak (Bioinformatics 25, 1463 (2009),
-doi:10.1093/bioinformatics/btp184), Fiji's Grid/Collection stitching: phase correlation of neighbours, verified by
-the true correlation, then one least-squares solution for all tiles, then blending. What is added: a sub-pixel fit
-with its own error (see ``subpixel``), links weighted by it, a second look at failed links once the stage's true step
-and rotation are known, and tiles without content named instead of displaced.
+doi:10.1093/bioinformatics/btp184), Fiji's Grid/Collection stitching: phase correlation of neighbours,
+verified by the true correlation, then one least-squares solution for all tiles, then blending. What is
+added: a sub-pixel fit with its own error (see ``subpixel``), links weighted by it, a second look at failed
+links once the stage's true step and rotation are known, and tiles without content named instead of
+displaced.
 """
 
 from __future__ import annotations
@@ -34,14 +35,20 @@ class StitchSettings(Settings):
     overlap: float | tuple[float, float] = setting(
         0.15, "Nominal overlap of neighbouring tiles as a fraction of the tile side (or one each for y, x)"
     )
-    order: str = setting("row-by-row", "Scan order: row-by-row, column-by-column, snake-by-rows, snake-by-columns, unknown")
+    order: str = setting(
+        "row-by-row", "Scan order: row-by-row, column-by-column, snake-by-rows, snake-by-columns, unknown"
+    )
     start: StartCorner = setting("top-left", "Corner of the first tile")
     search: float | None = setting(
         None, "How far the stage may be wrong; by default 5 % of the tile, at least 16", unit="px", gt=0
     )
     wide: bool = setting(True, "Search pairs that show nothing within the search range everywhere")
     min_correlation: float = setting(
-        0.3, "Links whose overlap correlates less are dropped", ge=0, le=1, source="regression threshold of Fiji's plugin"
+        0.3,
+        "Links whose overlap correlates less are dropped",
+        ge=0,
+        le=1,
+        source="regression threshold of Fiji's plugin",
     )
     peaks: int = setting(5, "Correlation peaks verified for a pair", ge=1, source="Preibisch 2009")
     outlier: float = setting(0.5, "Links that disagree with the solution by more are dropped", unit="px", gt=0)
@@ -76,8 +83,8 @@ def stitch(
     grid
         (rows, columns) of the scan.
     positions
-        Instead of ``grid``: nominal positions (N, 2) y, x px, from the stage (:func:`read_stage_positions`) or a
-        file (:func:`read_tile_configuration`). With ``order="unknown"`` neither is needed.
+        Instead of ``grid``: nominal positions (N, 2) y, x px, from the stage (:func:`read_stage_positions`)
+        or a file (:func:`read_tile_configuration`). With ``order="unknown"`` neither is needed.
     flat_field
         (H, W[, C]) divided out of every tile, or ``"estimate"``.
     settings, **changes
@@ -137,11 +144,14 @@ def _nominal(
         raise InputError("Stitching needs the grid (rows, columns) or the positions of the tiles.")
     if grid[0] * grid[1] != len(source):
         raise InputError(
-            f"A grid of {grid[0]} rows and {grid[1]} columns holds {grid[0] * grid[1]} tiles, but there are {len(source)}."
+            f"A grid of {grid[0]} rows and {grid[1]} columns holds {grid[0] * grid[1]} tiles, "
+            f"but there are {len(source)}."
         )
     fractions = np.broadcast_to(np.asarray(s.overlap, dtype=float), (2,))
     if not ((fractions > 0) & (fractions < 1)).all():
-        raise InputError(f"The overlap is a fraction between 0 and 1, not {s.overlap}: without overlap nothing can be stitched.")
+        raise InputError(
+            f"The overlap is a fraction between 0 and 1, not {s.overlap}: without overlap nothing can be stitched."
+        )
     cells = grid_cells(grid, s.order, s.start)
     return grid_positions(cells - cells[0], source.shape[:2], s.overlap), grid_pairs(cells)
 
@@ -158,7 +168,7 @@ def _solve(source: TileSource, stage: np.ndarray, pairs: list[tuple[int, int]], 
     finder = _finder(source, s)
     measured = finder.measure_all([(i, j, stage[j] - stage[i], search) for i, j in pairs])
     good = [pair for pair in pairs if _accepted(measured[pair], s.min_correlation)]
-    placed, used, residual = _positions(len(source), good, measured, stage, s)
+    placed, used, _ = _positions(len(source), good, measured, stage, s)
     # second look: with the stage's step and rotation known, failed pairs are searched where they must be
     predicted = _predicted(len(source), stage, placed, [p for p, u in zip(good, used, strict=True) if u])
     failed = [pair for pair in pairs if pair not in set(good)] + [p for p, u in zip(good, used, strict=True) if not u]
@@ -168,8 +178,10 @@ def _solve(source: TileSource, stage: np.ndarray, pairs: list[tuple[int, int]], 
         for pair, new in again.items():
             if _accepted(new, 0.5 * s.min_correlation) and (pair not in good or new.fit is not None):
                 measured[pair] = new
-        good = [p for p in pairs if _accepted(measured[p], s.min_correlation if p not in again else 0.5 * s.min_correlation)]
-        placed, used, residual = _positions(len(source), good, measured, stage, s)
+        good = [
+            p for p in pairs if _accepted(measured[p], s.min_correlation if p not in again else 0.5 * s.min_correlation)
+        ]
+        placed, used, _ = _positions(len(source), good, measured, stage, s)
         predicted = _predicted(len(source), stage, placed, [p for p, u in zip(good, used, strict=True) if u])
     kept = [p for p, u in zip(good, used, strict=True) if u]
     group = connected(len(source), kept)
@@ -228,7 +240,9 @@ def _positions(
 
 
 def _predicted(count: int, stage: np.ndarray, placed: np.ndarray, kept: list[tuple[int, int]]) -> np.ndarray:
-    """Where each tile should lie: measured tiles as measured, every other group by the stage fitted to the largest."""
+    """Where each tile should lie: measured tiles as measured, every other group by the stage fitted to the
+    largest.
+    """
     group = connected(count, kept)
     fitted = fit_stage(stage, placed, group == 0 if kept else np.zeros(count, dtype=bool))
     predicted = placed.copy()

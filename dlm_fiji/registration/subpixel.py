@@ -1,13 +1,13 @@
 """Sub-pixel translation: the engine under stitching, matching and drift.
 
-Two images a and b show the same scene, displaced by s: a(p) = b(p - s), so s is the position of b's top-left pixel
-in a's coordinates. Finding s takes two steps.
+Two images a and b show the same scene, displaced by s: a(p) = b(p - s), so s is the position of b's top-left
+pixel in a's coordinates. Finding s takes two steps.
 
 1. :func:`correlation_peaks`: phase correlation (Kuglin & Hines 1975) of the parts that may overlap gives several
    candidate peaks; each is judged by the true correlation of its overlap (Preibisch, Saalfeld & Tomancak,
    Bioinformatics 25, 1463 (2009), doi:10.1093/bioinformatics/btp184).
-2. :func:`refine_shift`: Gauss-Newton on a(p) = gain b(p - s) + offset + slope·p over the overlap alone (Lucas & Kanade
-   1981). Nothing wraps around, no window biases the answer, and the normal matrix says how precise it is.
+2. :func:`refine_shift`: Gauss-Newton on a(p) = gain b(p - s) + offset + slope·p over the overlap alone
+   (Lucas & Kanade 1981). Nothing wraps around, no window biases the answer, and the normal matrix says how precise it is.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ _DERIVATIVE = np.array([1.0, -8.0, 0.0, 8.0, -1.0]) / 12.0
 
 @dataclass(frozen=True)
 class ShiftFit:
-    """A fitted translation: ``shift`` (2,) y, x px; ``information`` (2, 2) px⁻², the inverse of its covariance;
-    ``correlation`` Pearson coefficient over the overlap at that shift, planes removed; ``pixels`` in the overlap."""
+    """A fitted translation: ``shift`` (2,) y, x px; ``information`` (2, 2) px⁻², the inverse of its
+    covariance; ``correlation`` Pearson coefficient over the overlap at that shift, planes removed;
+    ``pixels`` in the overlap.
+    """
 
     shift: np.ndarray
     information: np.ndarray
@@ -58,8 +60,9 @@ def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
 def fractional_kernel(fraction: float, kind: str = "quintic") -> np.ndarray:
     """Seven taps k(t), t = -3 … 3, with Σ k(t)·f(p + t) ≈ f(p + fraction), for 0 <= fraction < 1.
 
-    ``"quintic"``: six-point Lagrange, exact for polynomials to degree 5 (a Lanczos kernel is not exact for a straight
-    line, and that alone displaces a fit by 0.01 px); ``"cubic"``: Keys 1981, a = -1/2; ``"linear"``.
+    ``"quintic"``: six-point Lagrange, exact for polynomials to degree 5 (a Lanczos kernel is not exact for a
+    straight line, and that alone displaces a fit by 0.01 px); ``"cubic"``: Keys 1981, a = -1/2;
+    ``"linear"``.
     """
     t = np.arange(-3, 4)
     distance = np.abs(t - fraction)
@@ -86,7 +89,8 @@ def _shifted(region: slice, lag: int, margin: int = 0) -> slice:
 
 
 def overlap_correlation(a: np.ndarray, b: np.ndarray, lag: np.ndarray, minimum_side: int = 8) -> tuple[float, int]:
-    """Pearson correlation of a(p) with b(p - lag) where both exist, and the number of pixels; whole-pixel lag.
+    """Pearson correlation of a(p) with b(p - lag) where both exist, and the number of pixels; whole-pixel
+    lag.
 
     0 where the overlap is narrower than ``minimum_side`` or one side is constant.
     """
@@ -117,7 +121,12 @@ def _taper(length: int) -> np.ndarray:
 
 
 def correlation_peaks(
-    a: np.ndarray, b: np.ndarray, expected: np.ndarray, search: np.ndarray, count: int = 5, whiten: float = 0.8
+    a: np.ndarray,
+    b: np.ndarray,
+    expected: np.ndarray,
+    search: np.ndarray,
+    count: int = 5,
+    whiten: float = 0.8,
 ) -> list[tuple[float, np.ndarray]]:
     """The candidates for the whole-pixel shift, best first: (correlation of the overlap, shift (2,)).
 
@@ -130,7 +139,8 @@ def correlation_peaks(
     count
         Peaks of the correlation that are verified.
     whiten
-        1 is pure phase correlation, 0 plain cross-correlation; in between, noise in empty frequencies counts less.
+        1 is pure phase correlation, 0 plain cross-correlation; in between, noise in empty frequencies counts
+        less.
     """
     expected = np.rint(expected).astype(int)
     search = np.maximum(np.ceil(search).astype(int), 1)
@@ -207,7 +217,8 @@ def refine_shift(
     slope
         Also fit a plane, which takes up what is left of uneven illumination.
     tolerance
-        Ends when a step is shorter, px. The step that is taken last is five to ten times more precise than that.
+        Ends when a step is shorter, px. The step that is taken last is five to ten times more precise than
+        that.
 
     Returns
     -------
@@ -255,9 +266,7 @@ def refine_shift(
             break
     error = target - solution[2:].astype(np.float32) @ design[2:]
     variance = max(float(error @ error) / target.size, 1e-9 * spread_a / target.size)
-    gradients_a = np.stack(
-        [layer.ravel() for layer in _gradients(a, rows, cols)]
-    )
+    gradients_a = np.stack([layer.ravel() for layer in _gradients(a, rows, cols)])
     information = _information(gradients_a, gain * design[:2], variance, max(sigma, 0.5))
     return ShiftFit(shift, information, _partial_correlation(normal, right, spread_a), target.size)
 
@@ -284,11 +293,11 @@ def _gradients(image: np.ndarray, rows: slice, cols: slice) -> list[np.ndarray]:
 def _information(gradients_a: np.ndarray, gradients_b: np.ndarray, variance: float, sigma: float) -> np.ndarray:
     """The inverse covariance (2, 2) of a fitted shift, from the gradients (2, N) that a and b have in common.
 
-    Noise has gradients too, and they say nothing about the shift: with Σ∇b∇bᵀ alone, a straight edge in a noisy
-    field would seem to fix the shift along itself. The products Σ∇a∇bᵀ of two images with independent noise hold
-    only what both see; three standard errors of a chance product are taken off, so an eigenvalue above zero means
-    that the shift is really determined in that direction. White noise smoothed by sigma has one independent value
-    in 4π sigma² px.
+    Noise has gradients too, and they say nothing about the shift: with Σ∇b∇bᵀ alone, a straight edge in a
+    noisy field would seem to fix the shift along itself. The products Σ∇a∇bᵀ of two images with independent
+    noise hold only what both see; three standard errors of a chance product are taken off, so an eigenvalue
+    above zero means that the shift is really determined in that direction. White noise smoothed by sigma has
+    one independent value in 4π sigma² px.
     """
     common = gradients_a @ gradients_b.T
     common = (0.5 * (common + common.T)).astype(float)

@@ -68,7 +68,12 @@ def write_tile_configuration(
     positions = np.asarray(positions, dtype=float)
     if positions.shape != (len(names), 2):
         raise InputError(f"{len(names)} tiles need positions ({len(names)}, 2), not {positions.shape}.")
-    text = ["# Define the number of dimensions we are working on", "dim = 2", "", "# Define the image coordinates"]
+    text = [
+        "# Define the number of dimensions we are working on",
+        "dim = 2",
+        "",
+        "# Define the image coordinates",
+    ]
     # repr of a float reads back to the same float
     text += [
         f"{Path(name).name}; ; ({float(x)!r}, {float(y)!r})" for name, (y, x) in zip(names, positions, strict=True)

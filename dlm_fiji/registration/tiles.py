@@ -21,7 +21,9 @@ LUMA = np.array([0.2989, 0.5870, 0.1140], dtype=np.float32)
 
 
 def to_grey(image: np.ndarray, channel: int | None = None) -> np.ndarray:
-    """One channel as float32: luma of RGB (..., 3), the mean of other channel counts, or the ``channel`` asked for."""
+    """One channel as float32: luma of RGB (..., 3), the mean of other channel counts, or the ``channel``
+    asked for.
+    """
     image = np.asarray(image)
     if image.ndim == 2:
         return image.astype(np.float32)
@@ -49,15 +51,9 @@ def read_tile(path: str | os.PathLike[str]) -> np.ndarray:
         if path.suffix.lower() in {".tif", ".tiff", ".btf"}:
             image = tifffile.imread(path)
         else:
-            import cv2
-
-            image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-            if image is not None and image.ndim == 3:
-                image = image[..., 2::-1]
+            image = _decoded(path)
     except Exception as error:
         raise InputError(f"Tile {path} cannot be read: {error}.") from error
-    if image is None:
-        raise InputError(f"Tile {path} cannot be read as an image.")
     image = np.squeeze(image)
     if image.ndim == 3 and image.shape[0] <= 4 < image.shape[-1]:
         image = np.moveaxis(image, 0, -1)
@@ -66,8 +62,18 @@ def read_tile(path: str | os.PathLike[str]) -> np.ndarray:
     return image
 
 
+def _decoded(path: Path) -> np.ndarray:
+    import cv2
+
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ValueError("it is no image that OpenCV knows")
+    return np.asarray(image[..., 2::-1] if image.ndim == 3 else image)
+
+
 class TileSource:
-    """N tiles of one shape and type, from an array (N, H, W[, C]), a sequence of arrays, or a sequence of paths.
+    """N tiles of one shape and type, from an array (N, H, W[, C]), a sequence of arrays, or a sequence of
+    paths.
 
     Parameters
     ----------
@@ -92,7 +98,9 @@ class TileSource:
         if first.ndim not in (2, 3):
             raise InputError(f"A tile is (H, W) or (H, W, C); {self.names[0]} has shape {first.shape}.")
         if min(first.shape[:2]) < 16:
-            raise InputError(f"Tiles of {first.shape[0]} x {first.shape[1]} px are too small; at least 16 x 16 is needed.")
+            raise InputError(
+                f"Tiles of {first.shape[0]} x {first.shape[1]} px are too small; at least 16 x 16 is needed."
+            )
         self.flat_field = None if flat_field is None else self._checked_flat_field(flat_field)
 
     def __len__(self) -> int:

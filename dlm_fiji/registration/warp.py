@@ -22,7 +22,9 @@ __all__ = ["Warp", "WarpCheck"]
 
 @dataclass(frozen=True)
 class WarpCheck:
-    """Whether a warp folds: ``smallest_jacobian`` and where (y, x), ``folded`` the share of pixels at or below 0."""
+    """Whether a warp folds: ``smallest_jacobian`` and where (y, x), ``folded`` the share of pixels at or
+    below 0.
+    """
 
     smallest_jacobian: float
     where: tuple[int, int]
@@ -111,7 +113,9 @@ class Warp:
         return aligned.astype(image.dtype)
 
     def compose(self, after: Warp) -> Warp:
-        """One warp for this one followed by ``after``: after.apply(self.apply(image)) without the second interpolation."""
+        """One warp for this one followed by ``after``: after.apply(self.apply(image)) without the second
+        interpolation.
+        """
         if after.shape != self.shape:
             raise InputError(f"Warps of {self.shape} and {after.shape} px cannot be composed.")
         return Warp(composed(self.displacement, after.displacement), engine=self.engine, record=self.record)
@@ -123,9 +127,11 @@ class Warp:
         """
         height, width = self.shape
         pad = int(np.ceil(np.abs(self.displacement).max())) + 8
-        wide = np.pad(self.displacement, ((0, 0), (pad, pad), (pad, pad)), mode="reflect", reflect_type="odd") if (
-            min(height, width) > pad + 1
-        ) else np.pad(self.displacement, ((0, 0), (pad, pad), (pad, pad)), mode="edge")
+        wide = (
+            np.pad(self.displacement, ((0, 0), (pad, pad), (pad, pad)), mode="reflect", reflect_type="odd")
+            if (min(height, width) > pad + 1)
+            else np.pad(self.displacement, ((0, 0), (pad, pad), (pad, pad)), mode="edge")
+        )
         back = -wide
         for _ in range(iterations):
             new = -_read(wide, back)
@@ -144,7 +150,9 @@ class Warp:
 
     @classmethod
     def mean(cls, warps: Sequence[Warp]) -> Warp:
-        """The mean displacement of a series: the fixed distortion of an instrument (004, Supplementary Fig. 3)."""
+        """The mean displacement of a series: the fixed distortion of an instrument (004, Supplementary Fig.
+        3).
+        """
         if not warps:
             raise InputError("The mean of no warps was asked for.")
         if len({warp.shape for warp in warps}) != 1:
@@ -173,7 +181,9 @@ class Warp:
         """Write the warp as a compressed ``.npz``; whole or not at all."""
         path = Path(path).with_suffix(".npz")
         with atomic_write(path) as part, open(part, "wb") as file:
-            np.savez_compressed(file, displacement=self.displacement, engine=self.engine, record=json.dumps(self.record))
+            np.savez_compressed(
+                file, displacement=self.displacement, engine=self.engine, record=json.dumps(self.record)
+            )
         return path
 
     @classmethod
@@ -206,7 +216,13 @@ def _read(layers: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     cols = (displacement[1] + np.arange(width, dtype=np.float32)[None, :]).astype(np.float32)
     return np.stack(
         [
-            cv2.remap(np.ascontiguousarray(layer, np.float32), cols, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            cv2.remap(
+                np.ascontiguousarray(layer, np.float32),
+                cols,
+                rows,
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
             for layer in layers
         ]
     )

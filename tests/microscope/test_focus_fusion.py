@@ -9,7 +9,9 @@ from dlm_fiji.microscope.complex_wavelets import SCALING_FILTER, forward, invers
 
 @pytest.fixture(scope="module")
 def tilted():
-    """A sharp 128 x 192 px scene that is in focus in another of four planes in every quarter, the planes, the depth."""
+    """A sharp 128 x 192 px scene that is in focus in another of four planes in every quarter, the planes,
+    the depth.
+    """
     rng = np.random.default_rng(0)
     sharp = 100 + 60 * ndimage.gaussian_filter(rng.normal(size=(128, 192)), 1.2) / 0.23
     depth = np.repeat(np.arange(4), 48)[None, :] + np.zeros((128, 1), int)

@@ -22,10 +22,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def scene() -> Scene:
-    """A 700 x 800 px field with structure of several sizes, values about 20 … 230, sampled by a quintic spline."""
+    """A 700 x 800 px field with structure of several sizes, values about 20 … 230, sampled by a quintic
+    spline.
+    """
     rng = np.random.default_rng(3)
     field = sum(
-        ndimage.gaussian_filter(rng.normal(size=(700, 800)), s) * s * w for s, w in ((2.0, 1.0), (5.0, 1.0), (15.0, 1.0))
+        ndimage.gaussian_filter(rng.normal(size=(700, 800)), s) * s * w
+        for s, w in ((2.0, 1.0), (5.0, 1.0), (15.0, 1.0))
     )
     field = 125 + 30 * (field - field.mean()) / field.std()
     coefficients = ndimage.spline_filter(field, 5)

@@ -52,7 +52,7 @@ def test_the_fused_image_lies_where_the_scene_lies(cut):
     y, x = mosaic.origin + shift + 20
     truth = cut(y, x, h, w) * 200
     inside = (slice(20, -20), slice(20, -20))
-    assert np.abs(mosaic.image.astype(float) - truth)[inside].mean() < 15  # of a spread of 6000: what cubic interpolation costs
+    assert np.abs(mosaic.image.astype(float) - truth)[inside].mean() < 15  # of a spread of 6000
     part = mosaic.region(slice(50, 180), slice(33, 200))
     np.testing.assert_array_equal(part, mosaic.image[50:180, 33:200])
 
@@ -119,7 +119,8 @@ def test_blank_tiles_are_placed_by_the_stage_and_named(cut, filling):
 
 def test_a_wrong_link_is_dropped_and_does_not_bend_the_rest(cut):
     tiles, true = scan(cut, 3, 3)
-    # the overlap of tiles 1 and 4 shows something else, 9 px away from where it should: dirt that moved with the stage
+    # the overlap of tiles 1 and 4 shows something else, 9 px away from where it should: dirt that moved with
+    # the stage
     dirt = cut(400, 500, 32, SIDE) * 200
     tiles[1][-32:] = dirt
     tiles[4][:32, 9:] = dirt[:, :-9]

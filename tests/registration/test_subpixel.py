@@ -24,7 +24,7 @@ def test_a_shift_is_found_to_a_hundredth_of_a_pixel(cut, shift):
     a = cut(200, 200, 120, 150)
     b = cut(200 + shift[0], 200 + shift[1], 120, 150)
     a, b = (smooth(image, 0.8) for image in (a, b))
-    peaks = correlation_peaks(a, b, np.round(shift) + [3, -4], np.array([8, 8]))
+    peaks = correlation_peaks(a, b, np.round(shift) + np.array([3, -4]), np.array([8, 8]))
     fit = refine_shift(a, b, peaks[0][1])
     assert fit is not None
     assert np.abs(fit.shift - shift).max() < 0.01

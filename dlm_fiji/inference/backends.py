@@ -50,9 +50,7 @@ class TorchEngine:
         self.description = {
             "backend": "torch",
             "version": torch.__version__,
-            "device": torch.cuda.get_device_name(self.device)
-            if self.device.type == "cuda"
-            else str(self.device),
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device),
             "precision": precision,
             "threads": threads or torch.get_num_threads(),
         }
@@ -61,9 +59,7 @@ class TorchEngine:
         if self.threads and self.device.type == "cpu" and torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-            tensor = (
-                torch.from_numpy(x).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
-            )
+            tensor = torch.from_numpy(x).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
             return self.network(tensor).float().cpu().contiguous().numpy()
 
 
@@ -117,9 +113,7 @@ class OnnxEngine:
         if threads:
             options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(
-            onnx_bytes(model), options, providers=["CPUExecutionProvider"]
-        )
+        self.session = onnxruntime.InferenceSession(onnx_bytes(model), options, providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name
         self.description = {
             "backend": "onnxruntime",
@@ -171,9 +165,7 @@ def choose_engine(
         The backend is not installed, the device does not exist, or the backend disagrees with PyTorch.
     """
     if device == "auto":
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         if backend in ("openvino", "onnxruntime"):
             device = "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -188,9 +180,7 @@ def _make(model: Model, backend: str, device: str, precision: str, threads: int 
     if backend == "torch" or (backend == "auto" and (device != "cpu" or precision != "fp32")):
         return TorchEngine(model, device, precision, threads)
     if precision != "fp32":
-        raise ConfigurationError(
-            f"Backend {backend!r} computes in fp32 only; {precision} needs backend 'torch'."
-        )
+        raise ConfigurationError(f"Backend {backend!r} computes in fp32 only; {precision} needs backend 'torch'.")
     reference = TorchEngine(model, "cpu", "fp32", threads)
     names = ["openvino"] if backend == "auto" else [backend]
     for name in names:

@@ -76,9 +76,7 @@ def onnx_bytes(model: Model) -> bytes:
         raise SetupError("ONNX export needs the onnx package: pip install 'dlm_fiji[export]'.") from None
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # deprecation of the exporter that keeps sizes free without constraints
+        warnings.simplefilter("ignore")  # deprecation of the exporter that keeps sizes free without constraints
         torch.onnx.export(
             _copy(model),
             (torch.zeros(_example(model)),),
@@ -123,6 +121,4 @@ def _check(model: Model, x: np.ndarray, got: np.ndarray, what: str) -> None:
         expected = model.network(torch.from_numpy(x)).numpy()
     low, high = model.card.intensity_range
     if got.shape != expected.shape or np.abs(got - expected).max() > SELF_TEST * (high - low):
-        raise SetupError(
-            f"The {what} file of model {model.name!r} computes something else; it was not written."
-        )
+        raise SetupError(f"The {what} file of model {model.name!r} computes something else; it was not written.")

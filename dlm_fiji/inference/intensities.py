@@ -80,13 +80,9 @@ def scaling_for(card: ModelCard, values: NDArray, full_scale: float | None = Non
         NaN or infinite values, complex or boolean images.
     """
     if values.dtype.kind not in "uif":
-        raise InputError(
-            f"Images of type {values.dtype} cannot be enhanced; convert it to 8 or 16 bits or float."
-        )
+        raise InputError(f"Images of type {values.dtype} cannot be enhanced; convert it to 8 or 16 bits or float.")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise InputError(
-            "The image has pixels that are NaN or infinite; export it again without masked pixels."
-        )
+        raise InputError("The image has pixels that are NaN or infinite; export it again without masked pixels.")
     if card.normalisation == "full scale":
         return Scaling(0.0, 1.0 / (full_scale or full_scale_of(values)))
     # Every k-th pixel of every k-th row, the same that streaming takes.

@@ -71,9 +71,7 @@ class Model:
         return self.card.scale
 
 
-def save_model(
-    folder: str | os.PathLike[str], network: nn.Module, card: ModelCard, half: bool = False
-) -> Path:
+def save_model(folder: str | os.PathLike[str], network: nn.Module, card: ModelCard, half: bool = False) -> Path:
     """Write ``network`` and ``card`` as a model folder, whole or not at all.
 
     Parameters
@@ -132,14 +130,10 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
         card = ModelCard.of(None, **fields)
         weights = (path / str(content.get("weights", WEIGHTS))).read_bytes()
     except (OSError, json.JSONDecodeError, AttributeError, ConfigurationError) as error:
-        raise InputError(
-            f"{path} is not a readable model folder ({error}); download or train it again."
-        ) from None
+        raise InputError(f"{path} is not a readable model folder ({error}); download or train it again.") from None
     digest = hashlib.sha256(weights).hexdigest()
     if content.get("sha256") not in (None, digest):
-        raise InputError(
-            f"The weights in {path} are not the ones its {CARD} describes; copy the folder again."
-        )
+        raise InputError(f"The weights in {path} are not the ones its {CARD} describes; copy the folder again.")
     try:
         state = load_safetensors(weights)
     except SafetensorError as error:
@@ -191,9 +185,7 @@ def _from_checkpoint(path: Path) -> Model:
     except Exception as error:  # the reader of pickles fails in any way on a damaged file
         raise InputError(f"{path} cannot be read as a checkpoint ({error}).") from None
     if not (isinstance(content, dict) and {"architecture", "config", "weights"} <= content.keys()):
-        raise InputError(
-            f"{path} is no checkpoint of dlm_fiji: architecture, config and weights are missing."
-        )
+        raise InputError(f"{path} is no checkpoint of dlm_fiji: architecture, config and weights are missing.")
     config = dict(content["config"])
     card = ModelCard.of(
         None,
@@ -215,7 +207,5 @@ def _build(card: ModelCard, state: dict[str, torch.Tensor], path: Path) -> nn.Mo
         network.load_state_dict({key: value.float() for key, value in state.items()})
     except (TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0]
-        raise InputError(
-            f"The weights in {path} do not fit {card.architecture}({card.config}): {first}"
-        ) from None
+        raise InputError(f"The weights in {path} do not fit {card.architecture}({card.config}): {first}") from None
     return network

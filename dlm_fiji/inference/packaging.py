@@ -62,9 +62,7 @@ def package_files(model: Model) -> dict[str, bytes]:
     }
     with suppress(SetupError):  # the package is complete with TorchScript alone
         files["weights.onnx"] = onnx_bytes(model)
-    description = package_description(
-        model, {name: hashlib.sha256(c).hexdigest() for name, c in files.items()}
-    )
+    description = package_description(model, {name: hashlib.sha256(c).hexdigest() for name, c in files.items()})
     text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True, width=100).encode()
     return {"rdf.yaml": text, "bioimageio.yaml": text, **files}
 
@@ -225,9 +223,7 @@ def documentation(model: Model) -> str:
     rows = {
         "Modality": card.modality,
         "Enlargement": f"{model.scale:g}",
-        "Pixel size of the input": f"{card.pixel_um[0]:g}-{card.pixel_um[1]:g} µm"
-        if card.pixel_um
-        else "any",
+        "Pixel size of the input": f"{card.pixel_um[0]:g}-{card.pixel_um[1]:g} µm" if card.pixel_um else "any",
         "Numerical aperture": f"{card.na[0]:g}-{card.na[1]:g}" if card.na else "any",
         "Training data": card.training_data,
         "Origin and licence of the data": card.data_licence,
@@ -237,9 +233,12 @@ def documentation(model: Model) -> str:
     lines += [f"- {name}: {value}" for name, value in rows.items() if value]
     lines += ["", "# Validation", ""]
     lines += [f"- {name}: {value}" for name, value in card.measured.items()] or ["Not measured."]
-    grid = int(model.network.grid)  # type: ignore[arg-type]
-    multiple = int(getattr(model.network, "size_multiple", 1))
-              "deconvolution and look at error maps before you trust details.", ""]  # fmt: skip
+    lines += [
+        "",
+        "For research use, not for diagnosis. The output is computationally enhanced: compare it with a",
+        "deconvolution and look at error maps before you trust details.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -252,8 +251,8 @@ def _radius(model: Model) -> int:
 
 
 def _step(model: Model) -> int:
-    grid, multiple = int(model.network.grid), int(getattr(model.network, "size_multiple", 1))  # type: ignore[arg-type]
-    return math.lcm(grid, multiple)
+    grid = int(model.network.grid)  # type: ignore[arg-type]
+    return math.lcm(grid, int(getattr(model.network, "size_multiple", 1)))
 
 
 def _test_image(model: Model, edge: int) -> np.ndarray:

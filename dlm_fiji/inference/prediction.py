@@ -30,9 +30,7 @@ class InferenceSettings(Settings):
     tile: int | Literal["auto", "whole"] = setting("auto", "pixels of a tile with its overlap", unit="px")
     passes: int = setting(1, "times the output is fed back in", source="000, self-feeding", ge=1, le=5)
     keep_scale: bool = setting(False, "reduce to the input's pixels before each further pass")
-    backend: Literal["auto", "torch", "openvino", "onnxruntime"] = setting(
-        "auto", "what computes the network"
-    )
+    backend: Literal["auto", "torch", "openvino", "onnxruntime"] = setting("auto", "what computes the network")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
     precision: Literal["fp32", "bf16", "fp16"] = setting("fp32", "number type of the network")
     threads: int | None = setting(None, "CPU threads; empty for the library's choice", ge=1)
@@ -94,9 +92,7 @@ def predict(
     """
     if settings is not None and tile == "auto" and passes == 1:
         tile, passes = settings.tile, settings.passes
-    settings = InferenceSettings.of(
-        settings, tile="whole" if tile is None else tile, passes=passes, **changes
-    )
+    settings = InferenceSettings.of(settings, tile="whole" if tile is None else tile, passes=passes, **changes)
     model = prepare_model(model)
     started = time.perf_counter()
     result: Any
@@ -105,9 +101,7 @@ def predict(
     else:
         array = np.asarray(image)
         if array.ndim not in (2, 3):
-            raise InputError(
-                f"An array of shape {array.shape} is no image; give (H, W) or (H, W, C), or a DataArray."
-            )
+            raise InputError(f"An array of shape {array.shape} is no image; give (H, W) or (H, W, C), or a DataArray.")
         planes = array[None]
         result = _enhance(model, planes, settings, record, progress)[0]
     if record is not None:

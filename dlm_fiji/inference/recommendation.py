@@ -36,9 +36,7 @@ def recommend(image: xr.DataArray, names: list[str] | None = None) -> list[Recom
         fits = model.card.modality == modality
         if not fits:
             reasons.append(f"The model is for {model.card.modality}.")
-        concerns = model.card.concerns(
-            pixel_um_of(image), float(na) if isinstance(na, (int, float)) else None
-        )
+        concerns = model.card.concerns(pixel_um_of(image), float(na) if isinstance(na, (int, float)) else None)
         if pixel_um_of(image) is None and model.card.pixel_um is not None:
             reasons.append("The pixel size of the image is not known.")
         found.append(Recommendation(model, fits and not concerns, reasons + concerns))

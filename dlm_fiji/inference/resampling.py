@@ -65,9 +65,7 @@ def resampled_for(image: xr.DataArray, pixel: float, card: ModelCard) -> xr.Data
     values = image.transpose(*dims).values
     shape = [max(1, round(n * ratio)) for n in values.shape[-2:]]
     flat = values.reshape(-1, *values.shape[-2:]).astype(np.float32)
-    flat = np.stack(
-        [resize(plane, shape, order=3, mode="reflect", anti_aliasing=ratio < 1) for plane in flat]
-    )
+    flat = np.stack([resize(plane, shape, order=3, mode="reflect", anti_aliasing=ratio < 1) for plane in flat])
     if values.dtype.kind in "ui":
         limits = np.iinfo(values.dtype)
         flat = np.clip(np.rint(flat), limits.min, limits.max)

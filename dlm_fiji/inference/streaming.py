@@ -83,8 +83,7 @@ def stream_file(
     settings = InferenceSettings.of(settings)
     if settings.passes > 1 or settings.resample:
         raise ConfigurationError(
-            "A streamed image gets one pass and no resampling; run the command again on its output for a "
-            "second pass."
+            "A streamed image gets one pass and no resampling; run the command again on its output for a second pass."
         )
     started = time.perf_counter()
     engine = choose_engine(model, settings.backend, settings.device, settings.precision, settings.threads)
@@ -153,9 +152,7 @@ def measured_scaling(model: Model, reader: RegionReader, full_scale: float | Non
         for x in range(0, width, BLOCK):
             block = reader.read(y, min(y + BLOCK, height), x, min(x + BLOCK, width))
             if block.dtype.kind == "f" and not np.isfinite(block).all():
-                raise InputError(
-                    f"{reader.path} has pixels that are NaN or infinite; export it without masks."
-                )
+                raise InputError(f"{reader.path} has pixels that are NaN or infinite; export it without masks.")
             extremes += [block.min(), block.max()]
             samples.append(block[-y % step :: step, -x % step :: step].ravel())
     if full:

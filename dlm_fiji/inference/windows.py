@@ -107,16 +107,13 @@ def _run(engine: Engine, model: Model, window: NDArray[np.float32]) -> NDArray[n
 
 def _smaller_tile(error: Exception, edge: int | None, tiles: list[Tile], radius: int, grid: int) -> int:
     text = str(error).lower()
-    is_memory = (
-        isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in text or "alloc" in text
-    )
+    is_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in text or "alloc" in text
     if not is_memory:
         raise error
     largest = max(stop - start for t in tiles for start, stop in t.window)
     smaller = min(edge or largest, largest) // 2
     if smaller < 2 * (radius + grid) + grid:
         raise SetupError(
-            f"Not even a tile of {largest} pixels fits into memory; close other programs or choose another "
-            "device."
+            f"Not even a tile of {largest} pixels fits into memory; close other programs or choose another device."
         ) from error
     return smaller

@@ -110,8 +110,7 @@ def test_batch_goes_on_after_a_failure_and_skips_what_is_finished(tmp_path):
     assert open_image(written).sizes["y"] == 75
     before = written.stat().st_mtime_ns
     again = {
-        i.source.name: i.state
-        for i in predict_batch(brightfield(), [tmp_path / "in"], tmp_path / "out", SETTINGS)
+        i.source.name: i.state for i in predict_batch(brightfield(), [tmp_path / "in"], tmp_path / "out", SETTINGS)
     }
     assert again["a.tif"] == again["b.png"] == "skipped"
     assert written.stat().st_mtime_ns == before
@@ -127,9 +126,7 @@ def test_torchscript_and_onnx_compute_the_same(tmp_path, make):
     with torch.no_grad():
         expected = model.network(torch.from_numpy(x)).numpy()
     path = export_model(model, tmp_path / "m.pt", "torchscript")
-    np.testing.assert_allclose(
-        torch.jit.load(path)(torch.from_numpy(x)).detach().numpy(), expected, atol=1e-4
-    )
+    np.testing.assert_allclose(torch.jit.load(path)(torch.from_numpy(x)).detach().numpy(), expected, atol=1e-4)
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     path = export_model(model, tmp_path / "m.onnx", "onnx")

@@ -37,9 +37,7 @@ def make_model(scale=2.5, channels=3, seed=0, **card):
 
 def noise(shape, dtype=np.float32, seed=1):
     values = np.random.default_rng(seed).random(shape)
-    return (
-        values.astype(dtype) if np.dtype(dtype).kind == "f" else (values * np.iinfo(dtype).max).astype(dtype)
-    )
+    return values.astype(dtype) if np.dtype(dtype).kind == "f" else (values * np.iinfo(dtype).max).astype(dtype)
 
 
 @pytest.mark.parametrize("scale", [2, 2.5, 4, 5, 1.5])

@@ -168,7 +168,8 @@ def match_template(
     if correlation < s.min_correlation:
         raise InputError(
             f"{name} was not found in the mosaic: its best correlation is {correlation:.2f} at y {where[0]}, "
-            f"x {where[1]}, below {s.min_correlation:.2f}; check that it shows the same field and that the scale is {s.scale:g}."
+            f"x {where[1]}, below {s.min_correlation:.2f}; check that it shows the same "
+            f"field and that the scale is {s.scale:g}."
         )
     position = _sub_pixel(index.grey, reduced, where, s)
     similarity = None

@@ -43,7 +43,7 @@ def draw_links(mosaic: Mosaic, side: int = 1200, bad_px: float = 1.0) -> np.ndar
     for image, (y, x) in zip(small, corner, strict=True):
         # paler than the lines that will lie over it
         shown = 80 + 0.68 * np.clip((image - low) * (255 / max(high - low, 1e-12)), 0, 255)
-        top, left = round(y), round(x)
+        top, left = round(float(y)), round(float(x))
         place = canvas[top : top + image.shape[0], left : left + image.shape[1]]
         place[:] = shown[: place.shape[0], : place.shape[1], None]
     centre = corner + size / 2

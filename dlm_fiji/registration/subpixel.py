@@ -3,11 +3,12 @@
 Two images a and b show the same scene, displaced by s: a(p) = b(p - s), so s is the position of b's top-left
 pixel in a's coordinates. Finding s takes two steps.
 
-1. :func:`correlation_peaks`: phase correlation (Kuglin & Hines 1975) of the parts that may overlap gives several
-   candidate peaks; each is judged by the true correlation of its overlap (Preibisch, Saalfeld & Tomancak,
+1. :func:`correlation_peaks`: phase correlation (Kuglin & Hines 1975) of the parts that may overlap gives
+   several candidate peaks; each is judged by the true correlation of its overlap (Preibisch, Saalfeld & Tomancak,
    Bioinformatics 25, 1463 (2009), doi:10.1093/bioinformatics/btp184).
 2. :func:`refine_shift`: Gauss-Newton on a(p) = gain b(p - s) + offset + slope·p over the overlap alone
-   (Lucas & Kanade 1981). Nothing wraps around, no window biases the answer, and the normal matrix says how precise it is.
+   (Lucas & Kanade 1981). Nothing wraps around, no window biases the answer, and the normal matrix says how precise
+   it is.
 """
 
 from __future__ import annotations

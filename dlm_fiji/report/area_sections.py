@@ -1,4 +1,4 @@
-"""The parts of the page that show the held-out area: cards, viewer, zoomed regions, profile, error maps, figures."""
+"""The parts of the page on the test area: cards, viewer, zoomed regions, profile, error maps, figures."""
 
 from __future__ import annotations
 
@@ -92,11 +92,7 @@ class AreaSections:
             figures = self.test_area.get(key)
             if name == "network_before" or not isinstance(figures, dict) or figures.get("ssim") is None:
                 continue
-            note = (
-                f"{figures['iterations']} iterations, the best for this label"
-                if figures.get("iterations")
-                else ""
-            )
+            note = f"{figures['iterations']} iterations, the best for this label" if figures.get("iterations") else ""
             before = self.test_area.get(METHODS["network_before"])
             if name == "network" and isinstance(before, dict) and before.get("ssim") is not None:
                 note = f"{before['ssim']:.3f} before fine-tuning on this specimen"
@@ -194,8 +190,8 @@ class AreaSections:
             "title": "A line through fine detail",
             "src": "images/profile.svg",
             "alt": "Luminance of the images along one line",
-            "text": f"Row y {row}, x {best.x} to {best.x + best.side} px of the area: the row of strongest edges in the "
-            "label within the zoomed regions.",
+            "text": f"Row y {row}, x {best.x} to {best.x + best.side} px of the area: the row of strongest "
+            "edges in the label within the zoomed regions.",
             "data": data,
         }
 
@@ -213,8 +209,8 @@ class AreaSections:
             pictures.save_png(image, self.folder / src)
             mean = float(np.abs(pictures.grey(self.shown[name]) - pictures.grey(label)).mean())
             shown.append({"src": src, "title": IMAGES[name], "mean": f"{mean:.2f}"})
-        colours = pictures.colour_map(np.linspace(0, 1, 9))
-        ramp = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in colours.tolist())
+        colours: Any = pictures.colour_map(np.linspace(0, 1, 9)).tolist()
+        ramp = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in colours)
         return {"pictures": shown, "top": f"{top:.0f}", "ramp": ramp}
 
     def table(self) -> dict[str, Any] | None:
@@ -236,9 +232,7 @@ class AreaSections:
                 own = figures.get("ssim")
                 gain = None if rival == name or base is None or own is None else own - base
                 cells.append("" if gain is None else f"{gain:+.4f}".replace("-", "−"))
-            title = IMAGES[name] + (
-                f", {figures['iterations']} iterations" if figures.get("iterations") else ""
-            )
+            title = IMAGES[name] + (f", {figures['iterations']} iterations" if figures.get("iterations") else "")
             rows.append(
                 {
                     "title": title,

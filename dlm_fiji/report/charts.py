@@ -65,14 +65,12 @@ def _chart(path: Path, width: float = 6.4, height: float = 3.4) -> Iterator[Any]
 
 
 def _column(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [
-        (row[x], row[y]) for row in rows if isinstance(row.get(x), float) and isinstance(row.get(y), float)
-    ]
+    pairs = [(row[x], row[y]) for row in rows if isinstance(row.get(x), float) and isinstance(row.get(y), float)]
     return tuple(np.array(pairs, dtype=float).reshape(-1, 2).T)  # type: ignore[return-value]
 
 
 def training_chart(rows: Sequence[Mapping[str, Any]], path: Path) -> str | None:
-    """Loss of training (with its running median) and of validation against steps; the sentence below it, or None."""
+    """Training loss (and its running median) and validation loss against steps; its sentence, or None."""
     step, loss = _column(rows, "step", "loss")
     check, val = _column(rows, "step", "val_loss")
     if step.size + check.size < 2:
@@ -90,9 +88,7 @@ def training_chart(rows: Sequence[Mapping[str, Any]], path: Path) -> str | None:
         if val.size:
             best = int(np.argmin(val))
             axes.plot(check, val, "o-", color="#CC3311", ms=4, lw=1.5, label="validation loss")
-            axes.plot(
-                check[best], val[best], "o", ms=11, mfc="none", mec="#CC3311", mew=1.6, label="model kept"
-            )
+            axes.plot(check[best], val[best], "o", ms=11, mfc="none", mec="#CC3311", mew=1.6, label="model kept")
         # The first steps from a random start would press everything else to the floor.
         values = np.concatenate([loss, val])
         if values.min() > 0 and values.max() > 20 * np.median(values):
@@ -102,23 +98,20 @@ def training_chart(rows: Sequence[Mapping[str, Any]], path: Path) -> str | None:
     if not val.size:
         return f"Training loss over {int(step.max())} steps; no validation loss was recorded."
     best = int(np.argmin(val))
-    sentence = (
-        f"The model with the lowest validation loss ({val[best]:.4g}, step {int(check[best])}) was kept."
-    )
+    sentence = f"The model with the lowest validation loss ({val[best]:.4g}, step {int(check[best])}) was kept."
     check_ssim, ssim = _column(rows, "step", "val_ssim")
     if ssim.size:
         near = int(np.argmin(np.abs(check_ssim - check[best])))
-        sentence += f" Its SSIM on the validation area is {ssim[near]:.3f}; at step {int(check_ssim[0])}, {ssim[0]:.3f}."
+        sentence += f" Its SSIM on the validation area is {ssim[near]:.3f}"
+        sentence += f" ({ssim[0]:.3f} at step {int(check_ssim[0])})."
     if best == val.size - 1 and val.size > 2:
         sentence += " It was still falling at the end: longer training may help."
     return sentence
 
 
 def search_chart(rows: Sequence[Mapping[str, Any]], path: Path) -> str | None:
-    """SSIM of Richardson-Lucy against iterations, one curve (or a surface) of dampings; its sentence, or None."""
-    measure = next(
-        (name for name in ("ssim", "score") if any(isinstance(r.get(name), float) for r in rows)), None
-    )
+    """SSIM of Richardson-Lucy against iterations, or over iterations and dampings; its sentence, or None."""
+    measure = next((name for name in ("ssim", "score") if any(isinstance(r.get(name), float) for r in rows)), None)
     if measure is None or len(rows) < 2:
         return None
     title = "SSIM to the label" if measure == "ssim" else "score"
@@ -134,32 +127,35 @@ def search_chart(rows: Sequence[Mapping[str, Any]], path: Path) -> str | None:
             axes.grid(False)
             # A few bad settings must not take all colours.
             low = float(np.nanquantile(surface, 0.25))
-            shown = axes.pcolormesh(np.arange(len(steps) + 1), np.arange(len(dampings) + 1), surface, cmap="cividis", vmin=low,
-                                    rasterized=True)  # fmt: skip
+            edges = np.arange(len(steps) + 1), np.arange(len(dampings) + 1)
+            shown = axes.pcolormesh(*edges, surface, cmap="cividis", vmin=low, rasterized=True)
             axes.figure.colorbar(shown, ax=axes, label=title)
             marks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
             axes.set_xticks(marks + 0.5, [f"{steps[i]:.0f}" for i in marks])
             axes.set_yticks(np.arange(len(dampings)) + 0.5, [f"{100 * d:g} %" for d in dampings])
-            axes.plot(steps.index(best["iterations"]) + 0.5, dampings.index(best["damping"]) + 0.5, "o", ms=10,
-                      mfc="none", mec="white", mew=2)  # fmt: skip
+            place = steps.index(best["iterations"]) + 0.5, dampings.index(best["damping"]) + 0.5
+            axes.plot(*place, "o", ms=10, mfc="none", mec="white", mew=2)
             axes.set(xlabel="iterations", ylabel="damping")
         return (
-            f"Best of {len(rows)} settings: {best['iterations']:.0f} iterations with damping {100 * best['damping']:g} %, "
-            f"{title} {best[measure]:.3f} (ring)."
+            f"Best of {len(rows)} settings: {best['iterations']:.0f} iterations with damping "
+            f"{100 * best['damping']:g} %, {title} {best[measure]:.3f} (ring)."
         )
     x, y = _column(rows, "iterations", measure)
     order = np.argsort(x)
     with _chart(path) as axes:
         axes.plot(x[order], y[order], "-", color=COLOURS["richardson_lucy"], lw=1.8)
         axes.plot(best["iterations"], best[measure], "o", ms=9, color=COLOURS["richardson_lucy"])
-        axes.annotate(f"{best['iterations']:.0f} iterations, {best[measure]:.3f}", (best["iterations"], best[measure]),
-                      textcoords="offset points", xytext=(8, -16), color="#333333")  # fmt: skip
+        text, place = (
+            f"{best['iterations']:.0f} iterations, {best[measure]:.3f}",
+            (best["iterations"], best[measure]),
+        )
+        axes.annotate(text, place, textcoords="offset points", xytext=(8, -16), color="#333333")
         axes.set(xlabel="iterations", ylabel=title)
         axes.margins(y=0.15)
     at_end = best["iterations"] == x.max()
     return (
-        f"Best at {best['iterations']:.0f} of {int(x.max())} iterations tried, {title} {best[measure]:.3f}. The choice is "
-        "made with the label of the test area itself, which favours Richardson–Lucy."
+        f"Best at {best['iterations']:.0f} of {int(x.max())} iterations tried, {title} {best[measure]:.3f}. The "
+        "choice is made with the label of the test area itself, which favours Richardson–Lucy."
         + (" The search ended at its last iteration: more may be better still." if at_end else "")
     )
 
@@ -184,8 +180,8 @@ def stitch_chart(layout: Mapping[str, Any], path: Path) -> str | None:
         axes.grid(False)
         staged = layout.get("placed_by_stage") or [False] * len(positions)
         for (y, x), stage in zip(positions[:, :2], staged, strict=False):
-            axes.add_patch(Rectangle((x, y), width, height, fc="#f6c7c2" if stage else "#4477aa10", ec="#8899aa",
-                                     lw=0.8, hatch="//" if stage else None))  # fmt: skip
+            look = {"fc": "#f6c7c2", "hatch": "//"} if stage else {"fc": "#4477aa10"}
+            axes.add_patch(Rectangle((x, y), width, height, ec="#8899aa", lw=0.8, **look))  # type: ignore[arg-type]
         scale = Normalize(0, top)
         import matplotlib
 
@@ -214,15 +210,14 @@ def stitch_chart(layout: Mapping[str, Any], path: Path) -> str | None:
         axes.set(xlabel="x (px)", ylabel="y (px)")
     sentence = f"{len(positions)} tiles, {len(used)} of {len(links)} links used"
     if residuals:
-        sentence += (
-            f"; they disagree with the final places by {np.sqrt(np.mean(np.square(residuals))):.2f} px RMS"
-        )
+        sentence += f"; they disagree with the final places by {np.sqrt(np.mean(np.square(residuals))):.2f} px RMS"
         sentence += f", {max(residuals):.2f} px at most"
     doubtful = len(links) - len(used)
     by_stage = sum(bool(s) for s in staged)
     sentence += f". Dashed: {doubtful} rejected link{'s' if doubtful > 1 else ''}." if doubtful else "."
     if by_stage:
-        sentence += f" Hatched: {by_stage} tile{'s' if by_stage > 1 else ''} without a usable link, placed by the stage."
+        tiles = "tiles" if by_stage > 1 else "tile"
+        sentence += f" Hatched: {by_stage} {tiles} without a usable link, placed by the stage."
     return sentence
 
 
@@ -247,16 +242,15 @@ def curves_chart(
     rows: Sequence[Mapping[str, Any]], x: str, labels: tuple[str, str], path: Path, log: bool = False
 ) -> bool:
     """Every numeric column against column ``x``; whether there was anything to draw."""
-    names = [
-        n for n in (rows[0] if rows else {}) if n != x and any(isinstance(r.get(n), float) for r in rows)
-    ]
+    names = [n for n in (rows[0] if rows else {}) if n != x and any(isinstance(r.get(n), float) for r in rows)]
     if not names or len(rows) < 2:
         return False
     with _chart(path) as axes:
         for name in names:
             place, values = _column(rows, x, name)
-            axes.plot(place, values, _STYLES.get(name, "-"), marker="o", ms=3.5, lw=1.6, color=COLOURS.get(name),
-                      label=IMAGES.get(name, name.replace("_", " ")))  # fmt: skip
+            label = IMAGES.get(name, name.replace("_", " "))
+            style, colour = _STYLES.get(name, "-"), COLOURS.get(name)
+            axes.plot(place, values, style, marker="o", ms=3.5, lw=1.6, color=colour, label=label)
         if log:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -1,4 +1,4 @@
-"""Deep-zoom tiles (the DZI layout), so that a page shows an image of any size and loads only what is in view."""
+"""Deep-zoom tiles (the DZI layout), so that a page shows an image of any size and loads what is in view."""
 
 from __future__ import annotations
 
@@ -79,11 +79,7 @@ def write_deep_zoom(
                 lines = []
                 for r in (2 * row, 2 * row + 1):
                     if r * tile < fine_rows:
-                        parts = [
-                            make(level + 1, r, c)
-                            for c in (2 * column, 2 * column + 1)
-                            if c * tile < fine_columns
-                        ]
+                        parts = [make(level + 1, r, c) for c in (2 * column, 2 * column + 1) if c * tile < fine_columns]
                         lines.append(np.concatenate(parts, axis=1))
                 pixels = _half(np.concatenate(lines, axis=0))
             place = folder / str(level)
@@ -103,7 +99,8 @@ def write_deep_zoom(
             reader.close()
     folder.with_name(folder.name + ".dzi").write_text(
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpg" Overlap="0" TileSize="{tile}">'
+        '<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpg" '
+        f'Overlap="0" TileSize="{tile}">'
         f'<Size Width="{width}" Height="{height}"/></Image>\n',
         encoding="utf-8",
     )

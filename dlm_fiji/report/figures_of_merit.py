@@ -20,8 +20,8 @@ __all__ = ["BORDER", "MEASURED_ON", "figures_of_merit"]
 
 BORDER = 20
 MEASURED_ON = (
-    "SSIM (Gaussian window of 11 px, σ 1.5, data range 255) and PSNR on the luminance Y of the 8-bit RGB images, "
-    f"a border of {BORDER} px left out"
+    "SSIM (Gaussian window of 11 px, σ 1.5, data range 255) and PSNR on the luminance Y of the 8-bit RGB "
+    f"images, a border of {BORDER} px left out"
 )
 
 
@@ -36,9 +36,7 @@ def figures_of_merit(record: RunRecord) -> dict[str, Any]:
         for name, stage in stages.items()
         if stage.get("engine")
     }
-    content["seconds"] = {
-        name: stage["seconds"] for name, stage in stages.items() if stage.get("seconds") is not None
-    }
+    content["seconds"] = {name: stage["seconds"] for name, stage in stages.items() if stage.get("seconds") is not None}
     content.setdefault("simulated", record.simulated)
     return content
 
@@ -61,9 +59,7 @@ def _measured(record: RunRecord) -> dict[str, dict[str, Any]]:
                 f"evaluate/{name}.tif is {image.shape[1]} × {image.shape[0]} px and evaluate/label.tif "
                 f"{reference.shape[1]} × {reference.shape[0]} px; they must show the same area."
             )
-        pair = [
-            luminance(x) if x.ndim == 3 and x.shape[2] == 3 else x.astype(float) for x in (image, reference)
-        ]
+        pair = [luminance(x) if x.ndim == 3 and x.shape[2] == 3 else x.astype(float) for x in (image, reference)]
         top = 255.0 if reference.dtype == np.uint8 else float(reference.max() - reference.min())
         border = BORDER if min(reference.shape[:2]) > 2 * BORDER + 11 else 0
         found[key] = {

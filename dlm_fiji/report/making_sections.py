@@ -28,8 +28,9 @@ def charts(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
          _copy(record, "train/history.csv", folder))  # fmt: skip
     search = record.table("deconvolve/search.csv")
     text = draw.search_chart(search, folder / "images" / "search.svg")
-    _add(found, text, "Richardson–Lucy: search for its best setting", "search.svg",
-         "Quality of Richardson–Lucy against its settings", _copy(record, "deconvolve/search.csv", folder))  # fmt: skip
+    data = _copy(record, "deconvolve/search.csv", folder)
+    title = "Richardson–Lucy: search for its best setting"
+    _add(found, text, title, "search.svg", "Quality of Richardson–Lucy against its settings", data)
     layout = record.json("stitch/links.json") or {}
     text = draw.stitch_chart(layout, folder / "images" / "stitching.svg")
     if text is not None:
@@ -57,7 +58,8 @@ def charts(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
         # A smooth field needs no more pixels than a chart has.
         step = max(1, max(shown.shape[:2]) // 600)
         pictures.save_png(shown[::step, ::step], folder / "images" / "flat_field.png")
-        text = f"The field that every tile was divided by: the darkest place gets {100 * spread.min():.0f} % of the brightest."
+        text = "The field that every tile was divided by: the darkest place gets "
+        text += f"{100 * spread.min():.0f} % of the brightest."
         _add(found, text, "Illumination", "flat_field.png", "Estimated illumination of one tile", None)
     return found
 
@@ -76,11 +78,7 @@ def resolution(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
         for name, values in groups.items():
             fit = fits.get(name) or {}
             mean = fit.get("mean_um", float(np.mean(values)))
-            interval = (
-                f" (95 %: {fit['low_um']:.3f} to {fit['high_um']:.3f})"
-                if fit.get("low_um") is not None
-                else ""
-            )
+            interval = f" (95 %: {fit['low_um']:.3f} to {fit['high_um']:.3f})" if fit.get("low_um") is not None else ""
             parts.append(f"{IMAGES.get(name, name)} {mean:.3f} µm{interval}, {len(values)} beads")
         text = "Gaussian fits to isolated beads: " + "; ".join(parts) + "."
         _add(
@@ -106,8 +104,9 @@ def resolution(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
     if draw.curves_chart(
         depth, "defocus_um", ("defocus (µm)", "SSIM to the label in focus"), folder / "images" / "depth.svg"
     ):
-        _add(found, "Similarity to the label in focus as the specimen leaves the focus.", "Depth of field", "depth.svg",
-             "SSIM against defocus", _copy(record, "measures/depth_of_field.csv", folder))  # fmt: skip
+        text = "Similarity to the label in focus as the specimen leaves the focus."
+        data = _copy(record, "measures/depth_of_field.csv", folder)
+        _add(found, text, "Depth of field", "depth.svg", "SSIM against defocus", data)
     return found
 
 
@@ -133,13 +132,12 @@ def trust(record: RunRecord, folder: Path) -> dict[str, Any] | None:
         values = np.nan_to_num(to_array(erased).astype(np.float64))
         values = values.mean(axis=2) if values.ndim == 3 else values
         pictures.save_png(pictures.colour_map(values, "cividis"), folder / "images" / "uncheckable.png")
-        shown.append(
-            {"src": "images/uncheckable.png", "title": "Detail that cannot be checked: yellow, most of it"}
-        )
+        shown.append({"src": "images/uncheckable.png", "title": "Detail that cannot be checked: yellow, most of it"})
     text = str(content.get("text") or "")
     regions, flagged = content.get("regions"), content.get("flagged")
     if not text and isinstance(regions, (int, float)) and isinstance(flagged, (int, float)) and regions:
-        text = f"{flagged:.0f} of {regions:.0f} regions ({100 * flagged / regions:.1f} %) do not give the input back."
+        share = 100 * flagged / regions
+        text = f"{flagged:.0f} of {regions:.0f} regions ({share:.1f} %) do not give the input back."
     rows = [
         (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
         for name, value in content.items()
@@ -174,8 +172,7 @@ def cross_matrix(record: RunRecord, folder: Path) -> dict[str, Any] | None:
     return {
         "columns": columns,
         "rows": [
-            {"title": m, "cells": [f"{found[m, c]:.3f}" if (m, c) in found else "–" for c in columns]}
-            for m in models
+            {"title": m, "cells": [f"{found[m, c]:.3f}" if (m, c) in found else "–" for c in columns]} for m in models
         ],
     }
 
@@ -207,9 +204,7 @@ def timings(record: RunRecord, folder: Path) -> list[dict[str, str]]:
 
 def total(record: RunRecord) -> str:
     """The whole time and the machine."""
-    seconds = [
-        stage["seconds"] for stage in record.stages.values() if isinstance(stage.get("seconds"), (int, float))
-    ]
+    seconds = [stage["seconds"] for stage in record.stages.values() if isinstance(stage.get("seconds"), (int, float))]
     machine = record.run.get("machine") or {}
     where = (
         ", ".join(f"{k} {v}" if k == "cores" else str(v) for k, v in machine.items())
@@ -248,11 +243,7 @@ def toml(settings: Mapping[str, Any], place: str = "") -> str:
             name = f"{place}.{key}" if place else str(key)
             inner = toml(value, name)
             if inner:
-                text += (
-                    f"\n\n[{name}]\n{inner}"
-                    if not inner.lstrip().startswith("[")
-                    else f"\n\n{inner.lstrip()}"
-                )
+                text += f"\n\n[{name}]\n{inner}" if not inner.lstrip().startswith("[") else f"\n\n{inner.lstrip()}"
     return text.strip()
 
 
@@ -270,11 +261,7 @@ def _own_version(record: RunRecord, stage: Mapping[str, Any]) -> str:
     engine = str(stage.get("engine") or "").lower()
     if "torch" in engine and versions.get("torch"):
         return f"PyTorch {versions['torch']}"
-    return (
-        f"dlm_fiji {versions['dlm_fiji']}"
-        if engine.startswith("native") and versions.get("dlm_fiji")
-        else "–"
-    )
+    return f"dlm_fiji {versions['dlm_fiji']}" if engine.startswith("native") and versions.get("dlm_fiji") else "–"
 
 
 def _short(value: Any) -> str:
@@ -290,8 +277,6 @@ def _copy(record: RunRecord, name: str, folder: Path) -> str | None:
     return f"data/{source.name}"
 
 
-def _add(
-    found: list[dict[str, Any]], text: str | None, title: str, src: str, alt: str, data: str | None
-) -> None:
+def _add(found: list[dict[str, Any]], text: str | None, title: str, src: str, alt: str, data: str | None) -> None:
     if text is not None:
         found.append({"title": title, "src": f"images/{src}", "alt": alt, "text": text, "data": data})

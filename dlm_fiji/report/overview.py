@@ -80,9 +80,7 @@ def write_summary(
     return out / "index.html"
 
 
-def _row(
-    record: RunRecord, metrics: dict[str, Any], page: Path, shown: list[str], out: Path
-) -> dict[str, Any]:
+def _row(record: RunRecord, metrics: dict[str, Any], page: Path, shown: list[str], out: Path) -> dict[str, Any]:
     area = metrics["test_area"]
     order = verdict.ranking(area)
     cells, data = [], []
@@ -116,7 +114,5 @@ def _headline(areas: Sequence[dict[str, Any]]) -> str:
     count = {name: wins.count(name) for name in dict.fromkeys(wins)}
     if len(wins) == 1:
         return f"{IMAGES[wins[0]]} is closest to the label on the one specimen."
-    parts = [
-        f"{IMAGES[name]} on {number}" for name, number in sorted(count.items(), key=lambda item: -item[1])
-    ]
+    parts = [f"{IMAGES[name]} on {number}" for name, number in sorted(count.items(), key=lambda item: -item[1])]
     return f"Closest to the label by SSIM, of {len(wins)} specimens: {', '.join(parts)}."

@@ -24,7 +24,7 @@ __all__ = ["copy_assets", "render", "write_report"]
 
 
 def write_report(run_dir: str | os.PathLike[str], *, paper: bool = False) -> Path:
-    """Write ``run_dir/report``: ``index.html`` with its assets, ``metrics.json`` and the data of every figure.
+    """Write ``run_dir/report``: ``index.html``, its assets, ``metrics.json`` and the data of every figure.
 
     Parameters
     ----------
@@ -126,15 +126,11 @@ def _paper(record: RunRecord, metrics: dict[str, Any], area: str, folder: Path) 
         area=area,
         mtf=record.table("measures/mtf.csv"),
         runtime=record.table("measures/runtime.csv"),
-        machine=", ".join(str(value) for value in machine.values())
-        if isinstance(machine, dict)
-        else str(machine),
+        machine=", ".join(str(value) for value in machine.values()) if isinstance(machine, dict) else str(machine),
     )
     for table in tables:
         heads = [title for title, count in table.groups for _ in range(count)]
-        columns = [
-            f"{head}: {name}" if head else name for head, name in zip(heads, table.columns, strict=True)
-        ]
+        columns = [f"{head}: {name}" if head else name for head, name in zip(heads, table.columns, strict=True)]
         write_rows(folder / "data" / f"table_{table.number}.csv", columns, table.rows)
     return tables
 

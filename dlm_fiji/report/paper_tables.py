@@ -26,7 +26,8 @@ _S3 = (
     ("29.6 × 29.6 µm", 160, 0.038, 0.081, 0.037, 0.062),
 )
 _S4 = (
-    (256.0, 0.801144658, 0.75627907), (287.3502844, 0.790853855, 0.729511618), (322.5397888, 0.790801661, 0.72449378),
+    (256.0, 0.801144658, 0.75627907), (287.3502844, 0.790853855, 0.729511618),
+    (322.5397888, 0.790801661, 0.72449378),
     (362.038672, 0.795555918, 0.709122843), (406.3746693, 0.787270294, 0.726269147),
     (456.1401437, 0.771249585, 0.774461828), (512.0, 0.713336904, 0.681675286),
     (574.7005687, 0.636153491, 0.640392221), (645.0795775, 0.577148622, 0.588478766),
@@ -34,8 +35,10 @@ _S4 = (
     (912.2802874, 0.439410917, 0.597450901), (1024.0, 0.368925748, 0.585228416),
     (1149.401137, 0.400244051, 0.53887823), (1290.159155, 0.303987367, 0.496261545),
     (1448.154688, 0.228926978, 0.4729755), (1625.498677, 0.20194026, 0.542857143),
-    (1824.560575, 0.12865681, 0.454976303), (2048.0, 0.110901071, 0.259743799), (2298.802275, 0.0, 0.254320988),
-    (2580.31831, 0.0, 0.182785747), (2896.309376, 0.0, 0.072), (3250.997354, 0.0, 0.0), (3649.12115, 0.0, 0.0),
+    (1824.560575, 0.12865681, 0.454976303), (2048.0, 0.110901071, 0.259743799),
+    (2298.802275, 0.0, 0.254320988),
+    (2580.31831, 0.0, 0.182785747), (2896.309376, 0.0, 0.072), (3250.997354, 0.0, 0.0),
+    (3649.12115, 0.0, 0.0),
 )  # fmt: skip
 _M2 = (
     ("Masson's-trichrome-stained lung tissue (TIFF input)", "90 images (800×800 pixels)", 0.4956, 0.7020),
@@ -120,19 +123,14 @@ def _ssim_table(
 ) -> PaperTable:
     own = (
         area,
-        *(
-            _text(test_area.get(name, {}).get("ssim"), 3)
-            for name in ("bicubic", "richardson_lucy", "network")
-        ),
+        *(_text(test_area.get(name, {}).get("ssim"), 3) for name in ("bicubic", "richardson_lucy", "network")),
     )
     digits = 3 if number == "S1" else 4
     rows, placed = [], False
     for name, test_set, bicubic, network in paper:
         here = _same(name, specimen)
         placed = placed or here
-        rows.append(
-            (name, test_set, _text(bicubic, digits), _text(network, digits), *(own if here else (DASH,) * 4))
-        )
+        rows.append((name, test_set, _text(bicubic, digits), _text(network, digits), *(own if here else (DASH,) * 4)))
     if not placed:
         rows.append((specimen or "This run's specimen", DASH, DASH, DASH, *own))
     columns = (
@@ -148,9 +146,7 @@ def _runtime_table(runtime: Sequence[Mapping[str, Any]], machine: str) -> PaperT
     for field, pixels, single, single2, dual, dual2 in _S3:
         row = measured.pop(pixels, {})
         own = (_text(row.get("seconds"), 3), _text(row.get("seconds_self_feeding"), 3))
-        rows.append(
-            (field, f"{pixels}×{pixels}", *(_text(v, 3) for v in (single, single2, dual, dual2)), *own)
-        )
+        rows.append((field, f"{pixels}×{pixels}", *(_text(v, 3) for v in (single, single2, dual, dual2)), *own))
     for pixels, row in sorted(measured.items(), reverse=True):
         own = (_text(row.get("seconds"), 3), _text(row.get("seconds_self_feeding"), 3))
         rows.append((DASH, f"{pixels}×{pixels}", *(DASH,) * 4, *own))
@@ -163,9 +159,7 @@ def _runtime_table(runtime: Sequence[Mapping[str, Any]], machine: str) -> PaperT
         ("This run (s)", 2),
     )
     note = "The paper's GPUs are GeForce GTX 1080." + (f" Ours: {machine}." if machine else "")
-    return PaperTable(
-        "S3", "Average runtime for different regions of interest", groups, columns, tuple(rows), note
-    )
+    return PaperTable("S3", "Average runtime for different regions of interest", groups, columns, tuple(rows), note)
 
 
 def _contrast_table(mtf: Sequence[Mapping[str, Any]], ours: str) -> PaperTable:
@@ -203,7 +197,8 @@ def _colour_table(test_area: Mapping[str, Mapping[str, Any]], ours: str, specime
     if not placed:
         rows.append((specimen or "This run's specimen", *(DASH,) * 8, *own))
     groups = (
-        ("", 1), ("Paper (A): raw images", 2), ("Paper (B): warp-corrected", 2), ("Paper (C): network of (A)", 2),
+        ("", 1), ("Paper (A): raw images", 2), ("Paper (B): warp-corrected", 2),
+        ("Paper (C): network of (A)", 2),
         ("Paper (D): network of (B)", 2), (f"{ours}: bicubic", 2), ("Richardson–Lucy", 2), ("network", 2),
     )  # fmt: skip
     columns = ("Specimen", *("Average", "Std") * 7)

@@ -100,7 +100,7 @@ def crop(image: np.ndarray, region: Region, label_shape: tuple[int, int]) -> np.
 
 
 def error_maps(images: Mapping[str, np.ndarray], label: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
-    """|Y − Y of the label| of every image of the label's size in colour, and the grey level at the top of the scale.
+    """|Y − Y of the label| of each image of the label's size, in colour, and the scale's highest grey level.
 
     One scale for all maps: the 99.5th percentile of all differences.
     """

@@ -91,9 +91,7 @@ class RunRecord:
         if not self.path.is_dir():
             raise InputError(f"{self.path} is no folder; give the folder of a run.")
         if not (self.path / "run.json").is_file() and not (self.path / "evaluate").is_dir():
-            raise InputError(
-                f"{self.path} is no run folder: it holds neither run.json nor a folder evaluate."
-            )
+            raise InputError(f"{self.path} is no run folder: it holds neither run.json nor a folder evaluate.")
 
     @cached_property
     def run(self) -> dict[str, Any]:
@@ -121,9 +119,7 @@ class RunRecord:
         """The images of the test area that are there, in the order of ``IMAGES``."""
         found = {}
         for name, title in IMAGES.items():
-            image = self.image(
-                f"evaluate/{name}.tif", None if name == "network_before" else f"the image {title!r}"
-            )
+            image = self.image(f"evaluate/{name}.tif", None if name == "network_before" else f"the image {title!r}")
             if image is not None:
                 found[name] = image
         return found
@@ -164,9 +160,7 @@ class RunRecord:
             return []
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                return [
-                    {key: _number(cell) for key, cell in row.items() if key} for row in csv.DictReader(file)
-                ]
+                return [{key: _number(cell) for key, cell in row.items() if key} for row in csv.DictReader(file)]
         except (OSError, ValueError, csv.Error) as error:
             self._miss(name, f"{name} is not readable as CSV ({error})")
             return []

@@ -25,7 +25,7 @@ _ENDINGS = (".tif", ".ome.tif", ".ome.zarr")
 
 
 def specimen_viewer(record: RunRecord, folder: Path) -> tuple[dict[str, Any] | None, str]:
-    """What the viewer of the whole specimen shows, and its sentence; None where there are fewer than two images."""
+    """What the viewer of the whole specimen shows, and its sentence; None for fewer than two images."""
     images: list[dict[str, Any]] = []
     tiled, pixel = False, None
     for name, title in _FILES.items():

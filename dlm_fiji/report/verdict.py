@@ -1,4 +1,4 @@
-"""The answer to the run's question in plain words, with the numbers it rests on; the loser is never left out."""
+"""The answer to the run's question in plain words, with its numbers; the loser is never left out."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def answer(test_area: dict[str, Any], area: str) -> tuple[str, str]:
     else:
         rival, other = order[1]
         headline = (
-            f"{_name(best, top)} is closest to the label: SSIM {top['ssim']:.3f} against {other['ssim']:.3f} for "
-            f"{_name(rival, other, False)}, on {area}."
+            f"{_name(best, top)} is closest to the label: SSIM {top['ssim']:.3f} against {other['ssim']:.3f} "
+            f"for {_name(rival, other, False)}, on {area}."
         )
     return headline, _support(order)
 
@@ -92,9 +92,7 @@ def _support(order: list[tuple[str, dict[str, Any]]]) -> str:
     sentence = f"PSNR: {listed}."
     agree = by_psnr[0][0] == order[0][0]
     if not agree and by_psnr[0][1]["psnr_db"] - dict(with_psnr)[order[0][0]]["psnr_db"] >= LEVEL_DB:
-        sentence += (
-            f" The two measures disagree: by PSNR {_name(by_psnr[0][0], by_psnr[0][1], False)} is ahead."
-        )
+        sentence += f" The two measures disagree: by PSNR {_name(by_psnr[0][0], by_psnr[0][1], False)} is ahead."
     bicubic, network = dict(order).get("bicubic"), dict(order).get("network")
     if bicubic and network:
         change = network["ssim"] - bicubic["ssim"]

@@ -131,7 +131,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, monkeypatch):
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "result.json"
     write_json(path, {"a": 1})
-    with pytest.raises(KeyboardInterrupt), atomic_write(path) as part:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as part:  # noqa: PT012
         part.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text().split() == ["{", '"a":', "1", "}"]
@@ -153,9 +153,7 @@ def test_a_file_in_the_way_of_a_folder(tmp_path):
 
 
 def test_json_is_strict(tmp_path):
-    write_json(
-        tmp_path / "a.json", {"n": np.float32(1.5), "nan": float("nan"), "v": np.arange(2), "p": tmp_path}
-    )
+    write_json(tmp_path / "a.json", {"n": np.float32(1.5), "nan": float("nan"), "v": np.arange(2), "p": tmp_path})
     text = (tmp_path / "a.json").read_text()
     assert '"nan": null' in text
     assert "1.5" in text

@@ -30,9 +30,7 @@ LAYOUTS = {
 
 def micrograph(layout, dtype, pixel=(0.325, 0.25)):
     dims, shape = LAYOUTS[layout]
-    names = {3: ["red", "green", "blue"], 2: ["DAPI", "FITC"]}.get(
-        shape[dims.index("c")] if "c" in dims else 0
-    )
+    names = {3: ["red", "green", "blue"], 2: ["DAPI", "FITC"]}.get(shape[dims.index("c")] if "c" in dims else 0)
     values = np.random.default_rng(1).integers(0, 256, shape).astype(dtype)
     step = 0.5 if "z" in dims else None
     return from_array(
@@ -57,11 +55,7 @@ def assert_same(read, written):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     ("ending", "dtype"),
-    [
-        (ending, dtype)
-        for ending in (".tif", ".ome.tif")
-        for dtype in ("uint8", "uint16", "float32", "float64", "int32")
-    ]
+    [(ending, dtype) for ending in (".tif", ".ome.tif") for dtype in ("uint8", "uint16", "float32", "float64", "int32")]
     + [(".ome.zarr", "uint16")],
 )
 def test_stacks_come_back_whole(tmp_path, ending, dtype, layout):
@@ -114,9 +108,7 @@ def test_large_pixels_of_ours_are_kept(tmp_path):
 def test_either_byte_order(tmp_path, byteorder, dtype):
     values = np.arange(600).reshape(20, 30).astype(dtype)
     path = tmp_path / "image.tif"
-    tifffile.imwrite(
-        path, values, byteorder=byteorder, resolution=(40000, 20000), resolutionunit="CENTIMETER"
-    )
+    tifffile.imwrite(path, values, byteorder=byteorder, resolution=(40000, 20000), resolutionunit="CENTIMETER")
     read = open_image(path)
     np.testing.assert_array_equal(read.values, values)
     assert read.dtype == np.dtype(dtype)
@@ -174,9 +166,7 @@ def test_ome_fields_of_another_program(tmp_path):
         'PhysicalSizeYUnit="nm"><Channel ID="Channel:0:0" Name="actin" EmissionWavelength="520"/>'
         '<Channel ID="Channel:0:1" Name="nuclei" EmissionWavelength="461"/><TiffData/></Pixels></Image></OME>'
     )
-    tifffile.imwrite(
-        path, np.ones((2, 10, 12), np.uint8), description=xml, metadata=None, photometric="minisblack"
-    )
+    tifffile.imwrite(path, np.ones((2, 10, 12), np.uint8), description=xml, metadata=None, photometric="minisblack")
     read = open_image(path)
     assert list(read.coords["c"].values) == ["actin", "nuclei"]
     assert pixel_size_um(read) == (0.1625, 0.1625)

@@ -1,4 +1,4 @@
-"""A run folder as the pipeline leaves it, made quickly from scikit-image's micrograph; nothing in it was trained."""
+"""A run folder as the pipeline leaves it, made quickly from a real micrograph; nothing in it was trained."""
 
 import csv
 import json
@@ -54,9 +54,7 @@ def make_run(folder, *, network_weight=0.5, simulated=True):
         pair = luminance(image), luminance(label)
         figures[name] = {
             "ssim": float(ssim(*pair, data_range=255.0, border=20)),
-            "psnr_db": min(99.0, float(psnr(*pair, data_range=255.0, border=20)))
-            if name != "label"
-            else 99.0,
+            "psnr_db": min(99.0, float(psnr(*pair, data_range=255.0, border=20))) if name != "label" else 99.0,
         }
     figures["richardson_lucy"]["iterations"] = 14
     figures["network_before_fine_tuning"] = figures.pop("network_before")
@@ -85,9 +83,7 @@ def make_run(folder, *, network_weight=0.5, simulated=True):
             "residual": abs(rng.normal(0, 0.15)),
             "used": k != 4,
         }
-        for k, (i, j) in enumerate(
-            [(a, a + 1) for a in range(8) if a % 3 < 2] + [(a, a + 3) for a in range(6)]
-        )
+        for k, (i, j) in enumerate([(a, a + 1) for a in range(8) if a % 3 < 2] + [(a, a + 3) for a in range(6)])
     ]
     layout = {
         "positions": places,
@@ -148,9 +144,7 @@ def add_measures(folder):
     fits = {"network": {"mean_um": 0.481, "low_um": 0.47, "high_um": 0.492}}
     (folder / "measures" / "fwhm.json").write_text(json.dumps(fits))
     periods = [256 * 2 ** (k / 6) for k in range(22)]
-    rows = [
-        (p, max(0.0, 0.9 - p / 1400), max(0.0, 0.9 - p / 2600), max(0.0, 0.92 - p / 3000)) for p in periods
-    ]
+    rows = [(p, max(0.0, 0.9 - p / 1400), max(0.0, 0.9 - p / 2600), max(0.0, 0.92 - p / 3000)) for p in periods]
     table(folder / "measures" / "mtf.csv", ["cycles_per_mm", "input", "network", "label"], rows)
     depth = [(z, 0.7 - 0.02 * z * z, 0.85 - 0.02 * z * z) for z in np.linspace(-3, 3, 13)]
     table(folder / "measures" / "depth_of_field.csv", ["defocus_um", "input", "network"], depth)
@@ -158,9 +152,7 @@ def add_measures(folder):
     table(folder / "measures" / "cross_matrix.csv", ["model", "specimen", "ssim"], cross)
     table(folder / "measures" / "runtime.csv", ["pixels", "seconds"], [(2048, 20.5), (160, 0.12), (512, 1.3)])
     sweep = [
-        (n, d, 0.8 - (n - 10) ** 2 / 4000 - (d - 0.001) ** 2 * 40)
-        for n in range(1, 31)
-        for d in (0, 0.001, 0.01, 0.1)
+        (n, d, 0.8 - (n - 10) ** 2 / 4000 - (d - 0.001) ** 2 * 40) for n in range(1, 31) for d in (0, 0.001, 0.01, 0.1)
     ]
     table(folder / "deconvolve" / "search.csv", ["iterations", "damping", "ssim"], sweep)
     (folder / "trust").mkdir()

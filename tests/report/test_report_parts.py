@@ -114,10 +114,7 @@ def test_tiles_of_a_streamed_grey_image(tmp_path):
 
 
 def test_charts_say_what_they_show(tmp_path):
-    rows = [
-        {"step": float(s), "loss": 1.0 / s, "val_loss": 2.0 / s, "val_ssim": 0.5, "lr": 0.1}
-        for s in range(1, 9)
-    ]
+    rows = [{"step": float(s), "loss": 1.0 / s, "val_loss": 2.0 / s, "val_ssim": 0.5, "lr": 0.1} for s in range(1, 9)]
     assert "step 8" in charts.training_chart(rows, tmp_path / "a.svg")
     assert "still falling" in charts.training_chart(rows, tmp_path / "a.svg")
     search = [{"iterations": float(n), "ssim": 0.8 - (n - 5) ** 2 / 100} for n in range(1, 11)]

@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     @app.callback()
     def options(
-        version: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Print the version."),
+        version: bool = typer.Option(
+            False, "--version", callback=show_version, is_eager=True, help="Print the version."
+        ),
     ) -> None:
         pass
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -14,12 +14,12 @@ __all__ = ["command"]
 
 def command(
     config: Annotated[
-        Optional[str], typer.Argument(help="A TOML file or a preset (demo, paper); without it: demo.")
+        str | None, typer.Argument(help="A TOML file or a preset (demo, paper); without it: demo.")
     ] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Run folder; ./dlm_demo for the demo.")] = None,
-    engine: Annotated[Optional[str], typer.Option(help="native, or fiji for the plugins the papers used.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; ./dlm_demo for the demo.")] = None,
+    engine: Annotated[str | None, typer.Option(help="native, or fiji for the plugins the papers used.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    log: Annotated[Optional[Path], typer.Option(help="Append every line to this file.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Append every line to this file.")] = None,
 ) -> None:
     """From tiles and label images to a comparison report.
 

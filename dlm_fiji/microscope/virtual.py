@@ -42,9 +42,7 @@ def effective_na(objective: float, condenser: float) -> float:
     return (objective + min(condenser, objective)) / 2
 
 
-def optical_transfer(
-    shape: tuple[int, int], pixel_um: float, na: float, wavelength_um: float
-) -> NDArray[np.float32]:
+def optical_transfer(shape: tuple[int, int], pixel_um: float, na: float, wavelength_um: float) -> NDArray[np.float32]:
     """Incoherent transfer function of a perfect lens in focus, on the grid of ``scipy.fft.rfft2``.
 
     The Fourier transform of the in-focus Born-Wolf (Airy) point spread function, without its truncation:
@@ -90,7 +88,10 @@ def blur(intensity: NDArray, microscope: VirtualMicroscope) -> NDArray[np.float3
 
 
 def sample(
-    blurred: NDArray, microscope: VirtualMicroscope, shape: tuple[int, int], corner: tuple[float, float],
+    blurred: NDArray,
+    microscope: VirtualMicroscope,
+    shape: tuple[int, int],
+    corner: tuple[float, float],
     angle_deg: float = 0.0,
 ) -> NDArray[np.float32]:
     """Intensities at the centres of the camera's pixels (quintic spline).
@@ -125,9 +126,7 @@ def sample(
     )
 
 
-def expose(
-    intensity: NDArray, microscope: VirtualMicroscope, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def expose(intensity: NDArray, microscope: VirtualMicroscope, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Photon noise, read noise, clipping at full scale, sRGB encoding and 8 bits, of any shape."""
     expected = np.clip(intensity, 0, None).astype(np.float64) * microscope.electrons
     counts = rng.poisson(expected) + rng.normal(0, microscope.read_noise, expected.shape)

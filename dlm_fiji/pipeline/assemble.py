@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.micrograph import check_content, from_array, open_image, pixel_size_um, save_image, to_array, write_json
+from dlm_fiji.micrograph import (
+    check_content,
+    from_array,
+    open_image,
+    pixel_size_um,
+    save_image,
+    to_array,
+    write_json,
+)
 from dlm_fiji.pipeline.context import Context, as_rgb8, open_alike
 from dlm_fiji.steps.comparison import brightness_gains
 from dlm_fiji.steps.flat_field import correct_illumination
@@ -40,7 +48,10 @@ def illumination(context: Context) -> dict[str, Any]:
     for path, tile in zip(files, result.tiles, strict=True):
         save_image(tile, folder / "tiles" / _tif(path.name), provenance=facts)
     flat = result.flat_field.values
-    return {"engine": result.engine, "note": f"{result.note}; flat field {flat.min():.2f} to {flat.max():.2f}"}
+    return {
+        "engine": result.engine,
+        "note": f"{result.note}; flat field {flat.min():.2f} to {flat.max():.2f}",
+    }
 
 
 def stitch(context: Context) -> dict[str, Any]:
@@ -91,7 +102,9 @@ def match(context: Context) -> dict[str, Any]:
         context.progress(index, len(files), path.name)
         label = open_image(path)
         check_content(label, str(path))
-        found.append(find_label(mosaic, as_rgb8(to_array(label)), path.name, context.settings.scale, context.settings.match))
+        found.append(
+            find_label(mosaic, as_rgb8(to_array(label)), path.name, context.settings.scale, context.settings.match)
+        )
     folder = context.run.folder("match")
     write_json(folder / "matches.json", [_described(f) for f in found])
     worst = min(found, key=lambda f: f.match.correlation)

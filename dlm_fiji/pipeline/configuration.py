@@ -157,16 +157,17 @@ def load_settings(path: Path) -> PipelineSettings:
         raise ConfigurationError(f"{path}: {error}") from None
     folder = path.resolve().parent
     places = {
-        name: folder / place
-        for name in ("tiles", "labels")
-        if (place := getattr(settings.input, name)) is not None
+        name: folder / place for name in ("tiles", "labels") if (place := getattr(settings.input, name)) is not None
     }
     settings = PipelineSettings.of(settings, input=InputSettings.of(settings.input, **places))
     if settings.illumination.macro is not None:
         macro = IlluminationSettings.of(settings.illumination, macro=folder / settings.illumination.macro)
         settings = PipelineSettings.of(settings, illumination=macro)
     if settings.acquire is None:
-        for name, what in (("tiles", "the folder of tiles"), ("grid", "rows and columns, such as grid = [7, 8]")):
+        for name, what in (
+            ("tiles", "the folder of tiles"),
+            ("grid", "rows and columns, such as grid = [7, 8]"),
+        ):
             if getattr(settings.input, name) is None:
                 raise ConfigurationError(f"{path}: [input] needs {name!r}: {what}.")
     return settings

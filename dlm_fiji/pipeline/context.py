@@ -105,9 +105,7 @@ def open_alike(files: list[Path], pixel_um: float | None, what: str) -> list[xr.
                 "all must have one size and type."
             )
         if pixel_um is not None and pixel_size_um(image) is None:
-            image = image.assign_coords(
-                {axis: np.arange(image.sizes[axis]) * pixel_um for axis in ("y", "x")}
-            )
+            image = image.assign_coords({axis: np.arange(image.sizes[axis]) * pixel_um for axis in ("y", "x")})
         images.append(image)
     return images
 

@@ -94,7 +94,9 @@ def evaluate(context: Context) -> dict[str, Any]:
         images = {name: _cut(image, field["rectangle"], scale) for name, image in whole.items()}
         if number == 0:
             images["richardson_lucy"] = context.image("deconvolve", "test_area.tif")
-        folder = context.run.folder("evaluate") if number == 0 else context.run.folder("evaluate") / f"field_{number:02d}"
+        folder = (
+            context.run.folder("evaluate") if number == 0 else context.run.folder("evaluate") / f"field_{number:02d}"
+        )
         _save_area(context, folder, {**images, "label": label}, lr)
         results.append({"label": field["label"], "rectangle": field["rectangle"], **compare_regions(images, label)})
     first = results[0]
@@ -102,8 +104,8 @@ def evaluate(context: Context) -> dict[str, Any]:
     untuned = first.pop("network_before", None)
     metrics: dict[str, Any] = {
         "test_area": {name: first[name] for name in ("bicubic", "richardson_lucy", "network")},
-        "brightness": "bicubic, Richardson-Lucy and the untuned network get the label's brightness: one gain a channel in "
-        "linear light, from the training fields",
+        "brightness": "bicubic, Richardson-Lucy and the untuned network get the label's brightness: one gain a "
+        "channel in linear light, from the training fields",
         "gains": gains,
         "measured_on": f"luminance Y of 8-bit RGB, data range 255, {BORDER} px border left out",
         "area": {"label": first["label"], "rectangle_px": first["rectangle"]},
@@ -114,7 +116,9 @@ def evaluate(context: Context) -> dict[str, Any]:
     if len(results) > 1:
         metrics["further_test_fields"] = results[1:]
     write_json(context.run.path / "evaluate" / "metrics.json", metrics)
-    shown = ", ".join(f"{name.replace('_', '-')} {first[name]['ssim']:.4f}" for name in metrics["test_area"] if name in first)
+    shown = ", ".join(
+        f"{name.replace('_', '-')} {first[name]['ssim']:.4f}" for name in metrics["test_area"] if name in first
+    )
     return {"engine": "native", "note": f"SSIM {shown}"}
 
 

@@ -24,7 +24,17 @@ from dlm_fiji.micrograph.writing import plain, write_json
 __all__ = ["RunFolder", "fingerprint"]
 
 RECORD = "run.json"
-VERSIONS = ("numpy", "scipy", "scikit-image", "torch", "lightning", "openvino", "tifffile", "xarray", "scyjava")
+VERSIONS = (
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "torch",
+    "lightning",
+    "openvino",
+    "tifffile",
+    "xarray",
+    "scyjava",
+)
 
 
 def fingerprint(content: Any, files: Iterable[Path] = ()) -> str:

@@ -119,5 +119,3 @@ def _run_stage(stage: Stage, key: str, context: Context, console: Console) -> No
         console.note(sentence)
     context.run.finish(stage.name, key, time.perf_counter() - started, facts)
     console.done(stage.name, time.perf_counter() - started, facts.get("note", ""))
-
-

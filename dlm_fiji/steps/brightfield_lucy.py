@@ -56,13 +56,12 @@ def deconvolve_brightfield(
 ) -> Iterator[NDArray[np.uint8]]:
     """Richardson-Lucy of an 8-bit sRGB image (H, W, C), enlarged (bicubic) by ``scale`` first.
 
-    ``gains`` brings each channel's linear light to the label's brightness. Yields the image after each iteration, encoded to 8-bit sRGB (L·H, L·W, C); one iteration is held at a time.
+    ``gains`` brings each channel's linear light to the label's brightness. Yields the image after each iteration,
+    encoded to 8-bit sRGB (L·H, L·W, C); one iteration is held at a time.
     """
     linear = np.maximum(resample(srgb_to_linear(image / np.float32(255)), scale), 0)
     settings = RichardsonLucy.of(iterations=iterations)
-    channels = [
-        steps(np.ascontiguousarray(linear[..., channel]), psf, settings) for channel, psf in enumerate(psfs)
-    ]
+    channels = [steps(np.ascontiguousarray(linear[..., channel]), psf, settings) for channel, psf in enumerate(psfs)]
     for planes in zip(*channels, strict=True):
         estimate = np.stack([plane.estimate.numpy() for plane in planes], -1) * np.asarray(gains, np.float32)
         yield np.rint(255 * linear_to_srgb(estimate)).astype(np.uint8)

@@ -12,7 +12,7 @@ from dlm_fiji.errors import InputError
 from dlm_fiji.measures import luminance, psnr, ssim
 from dlm_fiji.microscope.linear_light import linear_to_srgb, srgb_to_linear
 
-__all__ = ["BORDER", "compare_regions", "area_measures"]
+__all__ = ["BORDER", "area_measures", "compare_regions"]
 
 BORDER = 20
 """Pixels left out at the edge of the area: networks and deconvolution treat edges differently."""
@@ -35,8 +35,6 @@ def area_measures(image: NDArray[np.uint8], label: NDArray[np.uint8], border: in
         "ssim": float(ssim(a, b, 255.0, border=border)),
         "psnr_db": float(psnr(a, b, 255.0, border=border)),
     }
-
-
 
 
 def compare_regions(images: Mapping[str, NDArray[np.uint8]], label: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:

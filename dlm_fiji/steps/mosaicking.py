@@ -12,7 +12,10 @@ __all__ = ["stitch_tiles"]
 
 
 def stitch_tiles(
-    tiles: Sequence[Path], grid: tuple[int, int], settings: StitchSettings | None = None, engine: str = "native"
+    tiles: Sequence[Path],
+    grid: tuple[int, int],
+    settings: StitchSettings | None = None,
+    engine: str = "native",
 ) -> Mosaic:
     """Stitch tile files that were scanned over ``grid`` (rows, columns).
 

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.registration import ElasticSettings, Match, MatchSettings, Warp, match_template, register_elastic
+from dlm_fiji.registration import (
+    ElasticSettings,
+    Match,
+    MatchSettings,
+    Warp,
+    match_template,
+    register_elastic,
+)
 from dlm_fiji.registration.sampling import reduce_bicubic, sample
 from dlm_fiji.steps.engines import require_engine
 

@@ -24,7 +24,7 @@ def demo_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def scan(demo_scan: Path, tmp_path: Path) -> Path:
     shutil.copytree(demo_scan, tmp_path / "scan")
     return tmp_path / "scan"

@@ -26,9 +26,7 @@ def mosaic(specimen: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.7])
-def test_the_label_comes_back_onto_the_mosaic_grid(
-    specimen: np.ndarray, mosaic: np.ndarray, angle: float
-) -> None:
+def test_the_label_comes_back_onto_the_mosaic_grid(specimen: np.ndarray, mosaic: np.ndarray, angle: float) -> None:
     y, x, side = 143, 88, 260
     turned = ndimage.rotate(specimen, angle, axes=(0, 1), reshape=False, order=3) if angle else specimen
     found = find_label(mosaic, turned[y : y + side, x : x + side], "label", SCALE)
@@ -45,5 +43,5 @@ def test_the_label_comes_back_onto_the_mosaic_grid(
 
 def test_a_label_from_elsewhere_is_named(mosaic: np.ndarray) -> None:
     other = np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8)
-    with pytest.raises(InputError, match="holiday.tif"):
+    with pytest.raises(InputError, match=r"holiday\.tif"):
         find_label(mosaic, other, "holiday.tif", SCALE)

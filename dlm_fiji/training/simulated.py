@@ -77,7 +77,7 @@ class SimulatedPairs:
     ) -> None:
         self.simulation = SimulationSettings.of(simulation)
         self.settings = settings
-        smallest = self.simulation.piece / min(self.simulation.zooms)
+        smallest = self.simulation.piece / max(self.simulation.zooms)
         self.fields = [field for field in fields if min(field[0].shape[:2]) >= smallest]
         if not self.fields:
             raise InputError(
@@ -131,6 +131,8 @@ def simulated_pair(
         label = fields[rng.choice(len(fields), p=shares)][0]
         zoom = float(rng.choice(simulation.zooms))
         edge = int(np.ceil(size / zoom))
+        if edge > min(label.shape[:2]):
+            continue  # a reduction that a small field cannot give
         y, x = (int(rng.integers(n - edge + 1)) for n in label.shape[:2])
         piece = label[y : y + edge, x : x + edge]
         if piece.astype(np.float32).std() >= simulation.min_deviation:

@@ -69,7 +69,7 @@ def test_train_from_pairs_and_from_simulation(tmp_path, call):
     assert load_model(tmp_path / "a" / "model").card.training_data == "3 registered pairs of pairs"
     assert (tmp_path / "a" / "history.csv").exists()
     assert (tmp_path / "a" / "curves.png").exists()
-    picture(tmp_path / "labels" / "one.tif", (420, 1100, 3))
+    picture(tmp_path / "labels" / "one.tif", (540, 1400, 3))
     call(
         train.command,
         tmp_path / "b",

@@ -80,7 +80,7 @@ def onnx_bytes(model: Model) -> bytes:
         torch.onnx.export(
             _copy(model),
             (torch.zeros(_example(model)),),
-            buffer,
+            buffer,  # type: ignore[arg-type]
             input_names=["input"],
             output_names=["output"],
             dynamic_axes={"input": {2: "height", 3: "width"}, "output": {2: "out_height", 3: "out_width"}},

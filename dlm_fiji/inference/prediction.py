@@ -127,7 +127,7 @@ def _predict_dataarray(
     for sentence in concerns:
         warnings.warn(sentence, DlmWarning, stacklevel=4)
 
-    dims = [dim for dim in ("t", "z", "y", "x", "c") if dim in image.dims]
+    dims: list[str] = [dim for dim in ("t", "z", "y", "x", "c") if dim in image.dims]
     values = image.transpose(*dims).values
     leading = values.shape[: dims.index("y")]
     planes = values.reshape(-1, *values.shape[len(leading) :])

@@ -110,7 +110,7 @@ class BrightfieldNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.05, a=-0.1, b=0.1)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, P, Q) → (N, C, ⌈P·L⌉, ⌈Q·L⌉), both with values 0 … 1 (not clipped)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ def initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.trunc_normal_(module.weight, std=0.05, a=-0.1, b=0.1)
-            nn.init.zeros_(module.bias)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
 class ThreeConvolutions(nn.Module):
@@ -150,8 +151,10 @@ class FluorescenceGenerator(nn.Module):
             if isinstance(module, nn.Conv2d):
                 fan_in = module.weight.shape[1] * 9
                 module.weight *= min(1.0, (2 / (1 + SLOPE**2) / fan_in) ** 0.5 / 0.044)
-        self.down[0].conv3.weight[: self.channels] *= 0.01
-        for conv in (self.up[-1].conv1, self.up[-1].conv2, self.up[-1].conv3, self.last):
+        first: Any = self.down[0]
+        top: Any = self.up[-1]
+        first.conv3.weight[: self.channels] *= 0.01
+        for conv in (top.conv1, top.conv2, top.conv3, self.last):
             conv.weight[: self.channels] *= 0.01
             for c in range(self.channels):
                 conv.weight[c, c, 1, 1] = 1
@@ -205,7 +208,9 @@ class Discriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(N, channels, H, W) with values 0 … 255 → (N,) logits of "this is a label"."""
         z = functional.leaky_relu(self.first(image), SLOPE)
-        for conv1, conv2 in self.blocks:  # type: ignore[misc]
+        pair: Any
+        for pair in self.blocks:
+            conv1, conv2 = pair
             z = functional.leaky_relu(conv2(functional.leaky_relu(conv1(z), SLOPE)), SLOPE)
         z = functional.leaky_relu(self.full1(z.mean((2, 3))), SLOPE)
         return self.full2(z)[:, 0]

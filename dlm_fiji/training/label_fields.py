@@ -122,4 +122,4 @@ def reduced(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
 
     size = int(image.shape[1] / factor), int(image.shape[0] / factor)
     out = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return out.reshape(size[1], size[0], image.shape[2])
+    return np.asarray(out.reshape(size[1], size[0], image.shape[2]), np.uint8)

@@ -140,7 +140,8 @@ def simulated_pair(
     else:
         raise InputError("The labels are almost empty: 50 pieces in a row had no content.")
     if zoom < 1:
-        piece = cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA).reshape(size, size, -1)
+        small = cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA)
+        piece = np.asarray(small.reshape(size, size, -1), np.uint8)
     piece = varied_stains(piece, simulation, rng)
     microscope = drawn_microscope(simulation, piece.shape[2], rng)
     pixels = int(size // simulation.scale)
@@ -157,7 +158,8 @@ def varied_stains(
         return np.ascontiguousarray(piece)
     channels = piece.shape[2]
     density = -np.log(np.maximum(piece.astype(np.float32), 1) / 255)
-    mixing = np.eye(channels) * rng.uniform(*simulation.stain_gain, channels)[:, None]
+    low, high = simulation.stain_gain
+    mixing = np.eye(channels) * rng.uniform(low, high, channels)[:, None]
     if channels > 1:
         mixing = mixing + rng.normal(0, simulation.stain_mixing, mixing.shape)
         if rng.random() < simulation.colour_swap_share:

@@ -6,6 +6,7 @@ Warm start: Rivenson and Ozcan 2018, "Toward a thinking microscope", Optics and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ def start_from_interpolation(network: BrightfieldNet) -> BrightfieldNet:
     first[:channels] = 0
     for c in range(channels):
         first[c, c, 1, 1] = 1
+    block: Any
     for block in network.blocks:
         block.conv2.weight[:channels] *= 0.1
     expand = network.expand.weight

@@ -209,7 +209,7 @@ class AreaSections:
             pictures.save_png(image, self.folder / src)
             mean = float(np.abs(pictures.grey(self.shown[name]) - pictures.grey(label)).mean())
             shown.append({"src": src, "title": IMAGES[name], "mean": f"{mean:.2f}"})
-        colours: Any = pictures.colour_map(np.linspace(0, 1, 9)).tolist()
+        colours = pictures.colour_map(np.linspace(0, 1, 9)).tolist()
         ramp = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in colours)
         return {"pictures": shown, "top": f"{top:.0f}", "ramp": ramp}
 
@@ -221,7 +221,7 @@ class AreaSections:
         measures = [m for m in _MEASURES if any(figures.get(m) is not None for figures in entries.values())]
         colour = any(figures.get("cie94") for figures in entries.values())
         order = verdict.ranking(self.test_area)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for name, figures in entries.items():
             cells = [_text(figures.get(m), 2 if m == "psnr_db" else 4) for m in measures]
             if colour:
@@ -245,13 +245,16 @@ class AreaSections:
         columns += ["SSIM gain on bicubic", "SSIM gain on Richardson–Lucy"]
         data = [(row["title"], *(cell.replace("−", "-") for cell in row["cells"])) for row in rows]
         write_rows(self.folder / "data" / "figures.csv", ["image", *columns], data)
-        how = str(self.metrics.get("measured_on") or MEASURED_ON).rstrip(".")
+        how = _sentence(MEASURED_ON, str(self.metrics.get("measured_on") or ""))
+        if self.metrics.get("brightness"):
+            brightness = str(self.metrics["brightness"]).rstrip(".")
+            how += f". Brightness: {brightness}"
         further = self.metrics.get("further_test_fields") or []
         extra = f" {len(further)} further test fields are in metrics.json." if further else ""
         return {
             "columns": columns,
             "rows": rows,
-            "how": f"{how[0].upper()}{how[1:]}, against the label.{extra}",
+            "how": f"{how}.{extra}",
         }
 
     def _check_sizes(self) -> None:
@@ -265,6 +268,12 @@ class AreaSections:
                     f"evaluate/{name}.tif is {image.shape[1]} × {image.shape[0]} px and evaluate/label.tif "
                     f"{width} × {height} px; they must show the same area."
                 )
+
+
+def _sentence(own: str, given: str) -> str:
+    """How the figures were measured: as the evaluation says, where it says more than which pixels."""
+    text = given.rstrip(".") if "SSIM" in given else own
+    return f"{text[0].upper()}{text[1:]}, against the label"
 
 
 def _text(value: Any, digits: int) -> str:

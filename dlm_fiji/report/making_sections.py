@@ -110,38 +110,45 @@ def resolution(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+_TRUST = {
+    "regions": "Regions judged",
+    "flagged_share": "Flagged regions",
+    "expected_share_from_noise": "Expected from noise alone",
+    "threshold": "Flagged above (standard deviations)",
+    "chi2": "Mean squared residual in units of the noise (1: only noise is left)",
+    "uncheckable_share_mean": "Local contrast that cannot be checked with this lens",
+}
+
+
 def trust(record: RunRecord, folder: Path) -> dict[str, Any] | None:
     """What the judgement without a label found."""
     content = record.json("trust/trust.json")
     if not isinstance(content, dict):
         return None
+    threshold = content.get("threshold")
+    level = float(threshold) if isinstance(threshold, (int, float)) else 4.0
     shown = []
     significance = record.image("trust/map.tif")
     if significance is not None:
         values = np.abs(to_array(significance).astype(np.float64))
         values = values.max(axis=2) if values.ndim == 3 else values
-        pictures.save_png(pictures.colour_map(np.nan_to_num(values) / 8.0), folder / "images" / "trust.png")
-        shown.append(
-            {
-                "src": "images/trust.png",
-                "title": "Residual against the noise: black 0, brightest 8 standard deviations",
-            }
-        )
+        image = pictures.colour_map(np.nan_to_num(values) / (2 * level))
+        pictures.save_png(image, folder / "images" / "trust.png")
+        title = f"Contradiction by the input: black none, flagged above {level:.1f} standard deviations (red to yellow)"
+        shown.append({"src": "images/trust.png", "title": title})
     erased = record.image("trust/uncheckable.tif")
     if erased is not None:
         values = np.nan_to_num(to_array(erased).astype(np.float64))
         values = values.mean(axis=2) if values.ndim == 3 else values
         pictures.save_png(pictures.colour_map(values, "cividis"), folder / "images" / "uncheckable.png")
-        shown.append({"src": "images/uncheckable.png", "title": "Detail that cannot be checked: yellow, most of it"})
-    text = str(content.get("text") or "")
-    regions, flagged = content.get("regions"), content.get("flagged")
-    if not text and isinstance(regions, (int, float)) and isinstance(flagged, (int, float)) and regions:
-        share = 100 * flagged / regions
-        text = f"{flagged:.0f} of {regions:.0f} regions ({share:.1f} %) do not give the input back."
+        shown.append(
+            {"src": "images/uncheckable.png", "title": "Detail that cannot be checked: blue 0, yellow all of it"}
+        )
+    text = str(content.get("sentence") or content.get("text") or "")
     rows = [
-        (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
-        for name, value in content.items()
-        if name != "text" and isinstance(value, (int, float, str))
+        (title, f"{100 * value:.1f} %" if "share" in name else f"{value:.4g}")
+        for name, title in _TRUST.items()
+        if isinstance(value := content.get(name), (int, float))
     ]
     (folder / "data").mkdir(exist_ok=True)
     (folder / "data" / "trust.json").write_text(json.dumps(content, indent=2), encoding="utf-8")

@@ -106,7 +106,7 @@ def _context(record: RunRecord, metrics: dict[str, Any], folder: Path, paper: bo
         "command": run.get("command") or "",
         "facts": making_sections.facts(record),
         "tiffs": [name for name in IMAGES if name in area],
-        "measured_on": str(metrics.get("measured_on") or MEASURED_ON).rstrip("."),
+        "measured_on": MEASURED_ON,
         "version": __version__,
     }
     context["whole_viewer"], context["whole_lead"] = specimen_viewer(record, folder)

@@ -17,11 +17,11 @@ surface ``stitch/links.json``                   ``positions`` (y, x) in px, ``ti
                                         ``deconvolve/mosaic_deconvolved.tif`` at high resolution
 ``match/matches.json``                  where the labels were found
 ``illumination/flat_field.tif``         the flat field that every tile was divided by
-``trust/trust.json``                    ``text`` (one paragraph), ``regions``, ``flagged``, and what else was
-measured;
-                                        ``trust/map.tif`` significance of the residual in standard deviations,
-                                        ``trust/uncheckable.tif`` share of detail that the forward model
-                                        erases (0–1), ``trust/roc.csv`` (``false_alarm, detection``)
+``trust/trust.json``                    ``dlm_fiji.measures.Trust.summary()``: ``sentence``, ``regions``,
+                                        ``flagged_share``, ``expected_share_from_noise``, ``threshold`` …;
+                                        ``trust/map.tif`` its ``significance`` (standard deviations),
+                                        ``trust/uncheckable.tif`` its ``uncheckable`` (0–1),
+                                        ``trust/roc.csv`` (``false_alarm, inserted, erased``)
 ``measures/fwhm.csv``                   ``image, fwhm_um``, a row a bead; ``measures/fwhm.json`` the fits,
                                         ``{image: {"mean_um": …, "low_um": …, "high_um": …}}``
 ``measures/mtf.csv``                    ``cycles_per_mm`` and one column of contrasts an image

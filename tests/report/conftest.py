@@ -156,11 +156,19 @@ def add_measures(folder):
     ]
     table(folder / "deconvolve" / "search.csv", ["iterations", "damping", "ssim"], sweep)
     (folder / "trust").mkdir()
-    trust = {"text": "12 of 400 regions (3 %) do not give the input back.", "regions": 400, "flagged": 12}
+    trust = {
+        "sentence": "3.0% of 400 regions are flagged (0.8% would be from noise alone).",
+        "regions": 400,
+        "flagged_share": 0.03,
+        "threshold": 3.4,
+        "flagged_regions": [{"row": 3, "column": 6}],
+    }
     (folder / "trust" / "trust.json").write_text(json.dumps(trust))
     save_image(rng.normal(0, 1.5, (120, 120)).astype(np.float32), folder / "trust" / "map.tif")
     save_image(rng.random((300, 300)).astype(np.float32), folder / "trust" / "uncheckable.tif")
-    table(folder / "trust" / "roc.csv", ["false_alarm", "detection"], [(0, 0), (0.01, 0.96), (1, 1)])
+    table(
+        folder / "trust" / "roc.csv", ["false_alarm", "inserted", "erased"], [(0, 0, 0), (0.01, 0.96, 0.97), (1, 1, 1)]
+    )
 
 
 @pytest.fixture(scope="session")

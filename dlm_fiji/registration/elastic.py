@@ -20,6 +20,7 @@ import numpy as np
 
 from dlm_fiji.errors import InputError
 from dlm_fiji.registration.block_correlation import block_shifts, spread_by_distance
+from dlm_fiji.registration.global_alignment import optical_density
 from dlm_fiji.registration.local_fit import RegionVotes, nodes_to_field, region_votes, solve_plate
 from dlm_fiji.registration.subpixel import smooth
 from dlm_fiji.registration.tiles import to_grey
@@ -60,6 +61,13 @@ class ElasticSettings(Settings):
     )
     iterations: int = setting(10, "Fits a level, at most", ge=1)
     sigma: float = setting(1.0, "Gaussian smoothing before measuring", unit="px", ge=0)
+    finest: int = setting(1, "Reduction of the images at the last level of the fit: 1 is the full size", ge=1)
+    model_error: float = setting(
+        0.02, "Share of the local variance that the two images need not have in common", ge=0, le=1
+    )
+    contrast: Literal["intensity", "density"] = setting(
+        "intensity", "What is compared: grey values, or optical density where stains differ"
+    )
     channel: int | None = setting(None, "Reference channel; by default grey", ge=0)
 
     @classmethod
@@ -81,6 +89,12 @@ class ElasticSettings(Settings):
                 "repeats": 5,
             }
         return cls.of(None, **({"sigma": 0.0, "tolerance": 0.2} | values | changes))
+
+    @classmethod
+    def sections(cls, **changes: Any) -> Self:
+        """For serial sections in different stains, after :func:`align_global`: tissue density, coarse and stiff."""
+        values = {"contrast": "density", "sigma": 2.0, "finest": 2, "model_error": 0.1, "spacing": 24.0, "bending": 0.1}
+        return cls.of(None, **(values | changes))
 
 
 def register_elastic(
@@ -136,7 +150,7 @@ def _prepared(image: np.ndarray, which: str, s: ElasticSettings) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim not in (2, 3) or image.size == 0:
         raise InputError(f"The {which} image must be (H, W) or (H, W, C), not {image.shape}.")
-    grey = to_grey(image, s.channel)
+    grey = optical_density(image) if s.contrast == "density" else to_grey(image, s.channel)
     if not np.isfinite(grey).all():
         raise InputError(f"The {which} image has values that are not finite.")
     spread = float(grey.std())
@@ -230,14 +244,22 @@ def _by_fit(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tuple[
             current = _warped(level_m, displacement)
             # windows overlap widely while the image is small, and narrow down with it
             spread = max(1.0, 4.0 * factor / distance[0])
-            votes = region_votes(current, level_f, nodes, valid=_inside(displacement), sigma=s.sigma, spread=spread)
+            votes = region_votes(
+                current,
+                level_f,
+                nodes,
+                valid=_inside(displacement),
+                sigma=s.sigma,
+                spread=spread,
+                model_error=s.model_error,
+            )
             new = solve_plate(_in_full_pixels(votes, factor), field, distance, s.bending)
             step = float(np.sqrt(((new - field) ** 2).sum(axis=0).mean()))
             field = new
             count += 1
             if step < 0.01 * factor:
                 break
-        if factor == 1:
+        if factor <= s.finest:
             break
         factor //= 2
     return nodes_to_field(field, shape), count

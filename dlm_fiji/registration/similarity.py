@@ -20,7 +20,7 @@ from dlm_fiji.registration.tiles import to_grey
 from dlm_fiji.registration.warp import Warp
 from dlm_fiji.settings import Settings, setting
 
-__all__ = ["Similarity", "SimilaritySettings", "refine_similarity"]
+__all__ = ["Similarity", "SimilaritySettings", "fit_linear", "refine_similarity"]
 
 Model = Literal["translation", "similarity", "affine"]
 
@@ -60,6 +60,23 @@ class Similarity:
     scale: float
     correlation: float
     shape: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls,
+        change: np.ndarray,
+        shift: np.ndarray,
+        correlation: float,
+        fitted: tuple[int, int],
+        shape: tuple[int, int],
+    ) -> Similarity:
+        """From moving = c + (1 + change) (p - c) + shift about the centre c of images of size ``fitted``."""
+        centre = (np.array(fitted) - 1) / 2
+        linear = np.eye(2) + change
+        matrix = np.column_stack([linear, centre + shift - linear @ centre])
+        scale = float(np.sqrt(abs(np.linalg.det(linear))))
+        rotation = float(np.rad2deg(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1])))
+        return cls(matrix, (float(shift[0]), float(shift[1])), rotation, scale, correlation, shape)
 
     def apply(self, image: np.ndarray, order: int = 3) -> np.ndarray:
         """The image aligned, float32, by one interpolation."""
@@ -115,26 +132,16 @@ def refine_similarity(
         small_fixed, small_moving = (
             smooth(cv2.resize(image[crop], size, interpolation=cv2.INTER_AREA), s.sigma) for image in (fixed, moving)
         )
-        change, small_shift, correlation = _fit(small_moving, small_fixed, change, shift / factor, s)
+        change, small_shift, correlation = fit_linear(small_moving, small_fixed, change, shift / factor, s)
         shift = small_shift * factor
-    centre = (np.array([n // factors[0] * factors[0] for n in fixed.shape]) - 1) / 2
-    linear = np.eye(2) + change
-    matrix = np.column_stack([linear, centre + shift - linear @ centre])
-    scale = float(np.sqrt(abs(np.linalg.det(linear))))
-    rotation = float(np.rad2deg(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1])))
-    return Similarity(
-        matrix,
-        (float(shift[0]), float(shift[1])),
-        rotation,
-        scale,
-        correlation,
-        (fixed.shape[0], fixed.shape[1]),
-    )
+    shape = (fixed.shape[0], fixed.shape[1])
+    return Similarity.of(change, shift, correlation, shape, shape)
 
 
-def _fit(
+def fit_linear(
     moving: np.ndarray, fixed: np.ndarray, change: np.ndarray, shift: np.ndarray, s: SimilaritySettings
 ) -> tuple[np.ndarray, np.ndarray, float]:
+    """Gauss-Newton on one level from (change, shift); returns both and the correlation."""
     height, width = fixed.shape
     centre = np.array([(height - 1) / 2, (width - 1) / 2])
     y = (np.arange(height) - centre[0]).astype(np.float32)[:, None]

@@ -92,8 +92,10 @@ class Warp:
         cols = self.displacement[1] + np.arange(width, dtype=np.float32)[None, :]
         return rows, cols
 
-    def apply(self, image: np.ndarray, order: int = 3) -> np.ndarray:
+    def apply(self, image: np.ndarray, order: int = 3, same_size: bool = True) -> np.ndarray:
         """The image (H, W[, C]) aligned, by one interpolation (B-spline of ``order``); the type is kept.
+
+        ``same_size=False`` allows a moving image of another size than the aligned one, as after a global alignment.
 
         Raises
         ------
@@ -101,7 +103,7 @@ class Warp:
             The image is not of the warp's size.
         """
         image = np.asarray(image)
-        if image.shape[:2] != self.shape:
+        if same_size and image.shape[:2] != self.shape:
             raise InputError(
                 f"The warp is for {self.shape[0]} x {self.shape[1]} px, the image has {image.shape[0]} x "
                 f"{image.shape[1]}; use scaled() for another pixel size."

@@ -7,7 +7,7 @@ import shutil
 import sys
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -25,7 +25,7 @@ RECORD = "dlm_fiji_python.json"
 def command(
     fiji: Annotated[Path, typer.Argument(help="Fiji's folder, the one with 'jars' and 'plugins' in it.")],
     allow: Annotated[
-        Optional[list[Path]], typer.Option(help="Folder that 'Stitch and Enhance Folder' and 'Train' may use.")
+        list[Path] | None, typer.Option(help="Folder that 'Stitch and Enhance Folder' and 'Train' may use.")
     ] = None,
 ) -> None:
     """Put the scripts into Fiji's menu Plugins > Deep Learning Microscopy.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ __all__ = ["Watcher", "command"]
 
 def command(
     folder: Annotated[Path, typer.Argument(help="Folder that the microscope writes to.")],
-    out: Annotated[Optional[Path], typer.Option(help="Folder for the results; FOLDER/enhanced by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; FOLDER/enhanced by default.")] = None,
     model: Annotated[str, typer.Option(help="Model: a shipped name, or a folder.")] = "brightfield-x2.5",
     every: Annotated[float, typer.Option(help="Seconds between two looks.")] = 2.0,
     settle: Annotated[float, typer.Option(help="Seconds that a file must not have changed.")] = 4.0,

@@ -40,8 +40,8 @@ def richardson_lucy(
     image
         (rows, columns) or (planes, rows, columns), counts, not negative.
     psf
-        As many axes, not larger; normalised to sum 1 here. An odd one is centred for the plugin here (DeconvolutionLab2 displaces an odd PSF in
-        an even image by one pixel).
+        As many axes, not larger; normalised to sum 1 here. An odd one is centred for the plugin
+        (DeconvolutionLab2 displaces an odd PSF in an even image by one pixel).
     iterations
         Number of updates.
     plugin

@@ -96,7 +96,9 @@ def run_command(
     """
     start()
     if not has_command(command):
-        raise SetupError(f"This ImageJ has no command {command!r}; its plugin is not installed, or the name is misspelt.")
+        raise SetupError(
+            f"This ImageJ has no command {command!r}; its plugin is not installed, or the name is misspelt."
+        )
     text = f"run({_quoted(command)}, {_quoted(options)});"
     result = run_macro(image, text, images=images).image
     if result is None:
@@ -114,9 +116,7 @@ def has_command(command: str) -> bool:
     return commands is not None and commands.get(command) is not None
 
 
-def divide_by_flat_field(
-    image: xr.DataArray, flat: xr.DataArray, macro: str | Path | None = None
-) -> xr.DataArray:
+def divide_by_flat_field(image: xr.DataArray, flat: xr.DataArray, macro: str | Path | None = None) -> xr.DataArray:
     """``image`` divided by ``flat`` by an ImageJ macro: 32-bit division, back to the type of the input.
 
     Parameters

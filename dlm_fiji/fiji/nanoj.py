@@ -130,8 +130,8 @@ def register_elastic(
 def _rounds(shape: tuple[int, ...], s: ElasticSettings) -> list[tuple[int, int]]:
     """(blocks along a side, iterations at most), from coarse to fine."""
     side = min(shape)
+    counts: list[tuple[int, int]] = []
     if s.schedule == "growing-count":
-        counts = []
         count = s.first_count
         while side / count >= s.last_block or not counts:
             counts.append((count, s.repeats))
@@ -140,7 +140,6 @@ def _rounds(shape: tuple[int, ...], s: ElasticSettings) -> list[tuple[int, int]]
     sizes = [float(min(s.first_block, side))]
     while sizes[-1] / s.shrink >= s.last_block:
         sizes.append(sizes[-1] / s.shrink)
-    counts = []
     for size in sizes:
         blocks = max(1, round(side / size))
         if not counts or counts[-1][0] != blocks:

@@ -39,9 +39,12 @@ NATIVE_ONLY = (
 )  # fmt: skip
 
 _LINK = re.compile(
-    r"tile_(\d+)\.tif\[\d+\] <- tile_(\d+)\.tif\[\d+\]: \(([-\d.eE]+), ([-\d.eE]+)\)(?: correlation \(R\)=([-\d.eE]+|NaN))?"
+    r"tile_(\d+)\.tif\[\d+\] <- tile_(\d+)\.tif\[\d+\]: \(([-\d.eE]+), ([-\d.eE]+)\)"
+    r"(?: correlation \(R\)=([-\d.eE]+|NaN))?"
 )
-_DROPPED = re.compile(r"(?:Identified link between|Removing link|removing) .*tile_(\d+)\.tif.*tile_(\d+)\.tif", re.IGNORECASE)
+_DROPPED = re.compile(
+    r"(?:Identified link between|Removing link|removing) .*tile_(\d+)\.tif.*tile_(\d+)\.tif", re.IGNORECASE
+)
 _POSITION = re.compile(r"tile_(\d+)\.tif; *; *\(([-\d.eE]+), *([-\d.eE]+)\)")
 
 
@@ -167,9 +170,7 @@ def _write_tiles(folder: Path, source: TileSource, stage: np.ndarray, s: StitchS
     (folder / "stage.txt").write_text("\n".join(lines) + "\n")
 
 
-def _run(
-    folder: Path, s: StitchSettings, max_avg: float, absolute: float, fuse: bool
-) -> tuple[str, np.ndarray | None]:
+def _run(folder: Path, s: StitchSettings, max_avg: float, absolute: float, fuse: bool) -> tuple[str, np.ndarray | None]:
     method = FUSION[s.fusion] if fuse else "Do not fuse images (only write TileConfiguration)"
     arguments = (
         f"type=[Positions from file] order=[Defined by TileConfiguration] directory=[{folder}] layout_file=stage.txt "
@@ -223,4 +224,3 @@ def _links(log: str, positions: np.ndarray, threshold: float, absolute: float) -
 def _last_words(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
-

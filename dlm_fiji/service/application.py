@@ -157,7 +157,12 @@ def create_app(token: str, folders: list[Path] | None = None, queue_limit: int =
         """Send an image file (TIFF, PNG or JPEG) as the request's body; returns its id."""
         content = await request.body()
         image = await run_in_threadpool(_read, content)
-        return {"image": state.keep(image), "dims": list(image.dims), "shape": list(image.shape), "dtype": str(image.dtype)}
+        return {
+            "image": state.keep(image),
+            "dims": list(image.dims),
+            "shape": list(image.shape),
+            "dtype": str(image.dtype),
+        }
 
     @app.delete("/images/{identity}", dependencies=[Depends(authorised)])
     def drop(identity: str) -> dict[str, Any]:

@@ -81,7 +81,9 @@ class Job:
             "error_kind": self.error_kind,
             "notes": self.notes,
             "seconds": round(self.seconds, 3),
-            "results": {name: "image" if isinstance(r, xr.DataArray) else "figures" for name, r in self.results.items()},
+            "results": {
+                name: "image" if isinstance(r, xr.DataArray) else "figures" for name, r in self.results.items()
+            },
         }
 
 

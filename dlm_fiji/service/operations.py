@@ -272,9 +272,11 @@ def _deconvolved_brightfield(
 
     fine = pixel / s.scale
     psfs = [brightfield_psf(s.na, s.condenser_na, wave, fine, pixel) for wave in COLOURS_UM]
+    estimates = enumerate(deconvolve_brightfield(plane, psfs, s.scale, s.iterations), start=1)
     result = plane
-    for number, result in enumerate(deconvolve_brightfield(plane, psfs, s.scale, s.iterations), start=1):
+    for number, estimate in estimates:
         progress(number)
+        result = estimate
     return result
 
 

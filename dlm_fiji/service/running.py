@@ -86,7 +86,9 @@ def _write(path: Path, content: dict[str, object]) -> None:
             json.dump(content, file)
         os.replace(part, path)
     except OSError as error:
-        raise SetupError(f"{path} cannot be written ({error.strerror}); set DLM_FIJI_STATE to another folder.") from None
+        raise SetupError(
+            f"{path} cannot be written ({error.strerror}); set DLM_FIJI_STATE to another folder."
+        ) from None
 
 
 def _remove(path: Path, token: str) -> None:

@@ -56,7 +56,9 @@ class TestGridCollectionStitching:
         mosaic = stitching.stitch(colour, grid=(3, 3), overlap=0.2, fuse=True)
         assert mosaic.image.shape[2] == 3
         assert mosaic.image.dtype == np.uint8
-        np.testing.assert_allclose(mosaic.positions, stitching.stitch(eight, grid=(3, 3), overlap=0.2).positions, atol=1)
+        np.testing.assert_allclose(
+            mosaic.positions, stitching.stitch(eight, grid=(3, 3), overlap=0.2).positions, atol=1
+        )
 
 
 @pytest.mark.plugins

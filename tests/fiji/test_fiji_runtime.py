@@ -27,7 +27,9 @@ def test_import_starts_no_java(python):
 
 @pytest.mark.usefixtures("imagej")
 def test_second_start_asks_no_network_says_nothing_and_ends_with_its_code(python):
-    code = NO_NETWORK + """
+    code = (
+        NO_NETWORK
+        + """
 from dlm_fiji import fiji
 import numpy as np
 from dlm_fiji.micrograph import from_array
@@ -36,6 +38,7 @@ fiji.run_macro(from_array(np.eye(64, dtype=np.float32)), 'run("Gaussian Blur..."
 print(runtime.kind, runtime.imagej_version)
 raise SystemExit(7)
 """
+    )
     done = python(code)
     assert done.stdout.split() == ["embedded", "1.54p"]
     assert done.stderr == ""

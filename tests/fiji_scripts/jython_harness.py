@@ -1,5 +1,5 @@
+# ruff: noqa
 # Run by Jython 2.7 with ij.jar: the scripts on images, as Fiji would run them. argv: a JSON file with the cases.
-from __future__ import division
 
 import json
 import os
@@ -12,7 +12,6 @@ from ij import IJ, CompositeImage, WindowManager
 from ij.gui import Roi
 from ij.io import FileSaver
 from ij.macro import Interpreter
-from java.awt import Color
 from java.awt.event import KeyEvent
 
 with open(sys.argv[1]) as source:
@@ -48,7 +47,8 @@ def describe(imp, path):
         "unit": calibration.getUnit(),
         "interval": calibration.frameInterval,
         "luts": [[lut.getRed(255), lut.getGreen(255), lut.getBlue(255)] for lut in imp.getLuts()]
-        if imp.isComposite() else [],
+        if imp.isComposite()
+        else [],
         "labels": [imp.getStack().getSliceLabel(i + 1) for i in range(imp.getStackSize())],
         "path": path,
     }
@@ -60,6 +60,7 @@ def press_escape(seconds):
         IJ.setKeyDown(KeyEvent.VK_ESCAPE)
         time.sleep(0.5)
         IJ.setKeyUp(KeyEvent.VK_ESCAPE)
+
     thread = threading.Thread(target=work)
     thread.daemon = True
     thread.start()
@@ -73,6 +74,7 @@ for number, case in enumerate(TASK["cases"]):
     answer = {"name": case["name"]}
     messages = []
     import dlm_fiji_client
+
     dlm_fiji_client.tell = messages.append
     try:
         imp = make(case["image"]) if case.get("image") else None
@@ -98,4 +100,5 @@ for number, case in enumerate(TASK["cases"]):
 with open(os.path.join(TASK["out"], "answers.json"), "w") as target:
     json.dump(answers, target)
 from java.lang import System
+
 System.exit(0)

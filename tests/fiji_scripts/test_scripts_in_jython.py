@@ -92,7 +92,13 @@ class Fiji:
         task = {"lib": str(SCRIPTS / "Lib"), "scripts": str(SCRIPTS), "out": str(out), "cases": cases}
         (out / "task.json").write_text(json.dumps(task))
         harness = Path(__file__).with_name("jython_harness.py")
-        command = [*self.java, "org.python.util.jython", "-Dpython.cachedir.skip=true", str(harness), str(out / "task.json")]
+        command = [
+            *self.java,
+            "org.python.util.jython",
+            "-Dpython.cachedir.skip=true",
+            str(harness),
+            str(out / "task.json"),
+        ]
         process = subprocess.Popen(
             command, env=self.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -147,7 +153,9 @@ def pictures(tmp_path):
         "8-bit": save("an 8-bit image.tif", from_array(integers((40, 52), np.uint8), 0.5)),
         "16-bit": save("16.tif", from_array(integers((40, 52), np.uint16), 0.5)),
         "rgb": save("rgb.tif", from_array(integers((40, 52, 3), np.uint8), 0.5)),
-        "stack": save("stack.tif", from_array(integers((4, 30, 40), np.uint8), 0.5, dims=("z", "y", "x"), z_step_um=2.0)),
+        "stack": save(
+            "stack.tif", from_array(integers((4, 30, 40), np.uint8), 0.5, dims=("z", "y", "x"), z_step_um=2.0)
+        ),
         "hyperstack": save("hyper.tif", hyperstack),
         "large": save("large.tif", from_array(integers((1500, 1500, 3), np.uint8), 0.5)),
     }
@@ -157,7 +165,12 @@ def test_every_kind_of_image_comes_back_enhanced(fiji, service, models, pictures
     from dlm_fiji.steps import enhance
 
     def case(name, kind=None, model="rgb", **more):
-        variables = {"dlm_model": str(models / model), "dlm_passes": 1, "dlm_backend": "torch", **more.pop("variables", {})}
+        variables = {
+            "dlm_model": str(models / model),
+            "dlm_passes": 1,
+            "dlm_backend": "torch",
+            **more.pop("variables", {}),
+        }
         image = {"path": pictures[kind or name], "title": name, **more.pop("image", {})}
         return {"name": name, "script": "Enhance_.py", "image": image, "variables": variables, **more}
 
@@ -170,8 +183,9 @@ def test_every_kind_of_image_comes_back_enhanced(fiji, service, models, pictures
             case("stack"),
             case("slice", "stack", image={"position": [1, 3, 1]}, variables={"whole_stack": False}),
             case("hyperstack", model="grey", image={"composite": True}),
-            {**case("file", "8-bit"), "image": None, "variables": {"dlm_model": str(models / "rgb"), "input": pictures["8-bit"],
-             "dlm_backend": "torch", "output": str(fiji.folder / "written here.tif")}},
+            {**case("file", "8-bit"), "image": None, "variables": {
+                "dlm_model": str(models / "rgb"), "input": pictures["8-bit"], "dlm_backend": "torch",
+                "output": str(fiji.folder / "written here.tif")}},
         ]
     )  # fmt: skip
     for name, answer in answers.items():
@@ -279,7 +293,9 @@ def test_escape_cancels_and_refusals_are_one_sentence(fiji, service, models, pic
         assert said in answers[name]["messages"][0], name
         assert "\n" not in answers[name]["messages"][0]
     # The service works on after a cancel.
-    again = fiji.run([{"name": "again", "script": "Enhance_.py", "image": small, "variables": {**slow, "dlm_passes": 1}}])
+    again = fiji.run(
+        [{"name": "again", "script": "Enhance_.py", "image": small, "variables": {**slow, "dlm_passes": 1}}]
+    )
     assert again["again"]["result"] is not None
 
 
@@ -300,13 +316,20 @@ def test_service_killed_during_a_job(fiji, service, models, pictures):
     service.kill()
     answer = fiji.answers(process, out)["killed"]
     assert "traceback" not in answer, answer["traceback"]
-    assert answer["messages"] == ["The dlm_fiji service does not answer any more; run the command again to start it anew."]
+    assert answer["messages"] == [
+        "The dlm_fiji service does not answer any more; run the command again to start it anew."
+    ]
 
 
 def test_wrong_token(fiji, service, models, pictures):
     path = fiji.state / "service.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "token": "wrong"}))
-    case = {"name": "token", "script": "Enhance_.py", "image": {"path": pictures["rgb"]}, "variables": {"dlm_model": "x"}}
+    case = {
+        "name": "token",
+        "script": "Enhance_.py",
+        "image": {"path": pictures["rgb"]},
+        "variables": {"dlm_model": "x"},
+    }
     answer = fiji.run([case])["token"]
     assert "token is wrong" in answer["messages"][0]
 

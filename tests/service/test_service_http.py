@@ -116,7 +116,9 @@ def test_paths_in_and_out_only_in_allowed_folders(client, image, model, shared, 
     (shared / "link.tif").symlink_to(outside)
     settings = {"model": str(model)}
     for path in (outside, shared / ".." / "outside.tif", shared / "link.tif", "/etc/passwd"):
-        answer = client.post("/jobs", json={"operation": "enhance", "images": {"image": str(path)}, "settings": settings})
+        answer = client.post(
+            "/jobs", json={"operation": "enhance", "images": {"image": str(path)}, "settings": settings}
+        )
         assert answer.status_code == 400
         assert "may not use" in answer.json()["error"]
     wanted = {"operation": "enhance", "images": {"image": str(shared / "a tile.tif")}, "settings": settings}
@@ -199,7 +201,10 @@ def test_error_map_and_register(client, tmp_path):
     coarse = resize(fine, (80, 80), anti_aliasing=True, preserve_range=True).astype(np.float32)
     wrong = fine.copy()
     wrong[60:80, 60:80] = 250
-    names = {"image": sent(client, from_array(wrong), tmp_path), "reference": sent(client, from_array(coarse), tmp_path)}
+    names = {
+        "image": sent(client, from_array(wrong), tmp_path),
+        "reference": sent(client, from_array(coarse), tmp_path),
+    }
     job = finished(client, operation="error_map", images=names)
     assert job["state"] == "done", job
     found = fetched(client, job, "error_map", tmp_path).values

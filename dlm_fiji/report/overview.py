@@ -31,7 +31,8 @@ def write_summary(
     run_dirs
         The folders of the runs, one a specimen.
     out
-        The folder of the summary page, new or the summary of before.
+        The folder of the summary page, new or the summary of before. ``all.html`` means the folder ``all``: a page
+        needs its style sheet beside it.
     paper
         Passed on to :func:`write_report`.
 
@@ -48,6 +49,8 @@ def write_summary(
     if not run_dirs:
         raise InputError("A summary needs at least one run folder.")
     out = Path(out)
+    if out.suffix.lower() == ".html":
+        out = out.with_suffix("")
     if out.exists() and not (out / "summary.csv").is_file() and (out.is_file() or any(out.iterdir())):
         raise InputError(f"{out} holds something else; choose a new or empty folder for the summary.")
     runs = []

@@ -262,6 +262,6 @@ def test_summary_of_several_specimens(run_maker, tmp_path):
     assert len(links) == 2
     assert all((page.parent / link).is_file() for link in links)
     assert len(rows_of(page.parent / "summary.csv")) == 2
-    write_summary([good], tmp_path / "summary")
+    assert write_summary([good], tmp_path / "summary.html") == tmp_path / "summary" / "index.html"
     with pytest.raises(InputError, match="something else"):
         write_summary([good], good)

@@ -30,7 +30,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Engine(Protocol):
-    """Computes (1, C, h, w) float32 → (1, C, h', w') float32."""
+    """Computes (1, C, h, w) float32 → (1, C, h', w') float32, which the next call may overwrite."""
 
     description: dict[str, Any]
 
@@ -98,7 +98,7 @@ class OpenVinoEngine:
             self.graph.reshape(list(x.shape))
             request = self.core.compile_model(self.graph, "CPU", self.options).create_infer_request()
             self.requests[x.shape] = request
-        return np.array(request.infer({0: x}, share_inputs=True, share_outputs=True)[0])
+        return request.infer({0: x}, share_inputs=True, share_outputs=True)[0]
 
 
 class OnnxEngine:
@@ -207,4 +207,5 @@ def disagreement(model: Model, engine: Engine, reference: Engine) -> float:
     low, high = model.card.intensity_range
     tile = np.random.default_rng(0).random((1, model.card.channels, 48, 64), np.float32)
     tile = (low + (high - low) * tile).astype(np.float32)
-    return float(np.abs(engine(tile) - reference(tile)).max() / (high - low))
+    difference = np.array(engine(tile)) - reference(tile)
+    return float(np.abs(difference).max() / (high - low))

@@ -36,12 +36,15 @@ class Scaling:
     def backward(self, values: NDArray[np.float32], dtype: np.dtype) -> NDArray:
         """The network's values → the image's, rounded and clipped to the type where it is a whole-number "
         "type."""
-        out = values / np.float32(self.gain) + np.float32(self.offset)
+        out = values * np.float32(1 / self.gain)
+        if self.offset:
+            out += np.float32(self.offset)
         if dtype.kind in "ui":
             limits = np.iinfo(dtype)
             # float32 cannot hold the largest 32-bit number, so clip in float64 there
             wide = out.astype(np.float64) if dtype.itemsize > 2 else out
-            return np.clip(np.rint(wide), limits.min, limits.max).astype(dtype)
+            np.rint(wide, out=wide)
+            return np.clip(wide, limits.min, limits.max, out=wide).astype(dtype)
         return out.astype(dtype, copy=False)
 
 

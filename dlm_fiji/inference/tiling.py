@@ -46,15 +46,15 @@ def _scaled(start: int, stop: int, scale: Fraction) -> slice:
 
 
 def margin_on_grid(radius: int, grid: int) -> int:
-    """The receptive radius, rounded up to the grid."""
+    """A number of pixels, such as the receptive radius, rounded up to the grid."""
     return -(-radius // grid) * grid
 
 
 def plan_axis(length: int, tile: int, radius: int, grid: int) -> list[tuple[int, int, int, int]]:
     """Windows along one axis: (start, stop, inner start, inner stop).
 
-    All windows have ``tile`` pixels, the last up to ``grid`` - 1 more, so that a compiled network meets few
-    shapes.
+    As few windows as ``tile`` allows, all of the same size but the last, which may have ``grid`` - 1 pixels
+    more: a compiled network then meets few shapes, and no window is there for a few pixels alone.
 
     Parameters
     ----------
@@ -69,8 +69,11 @@ def plan_axis(length: int, tile: int, radius: int, grid: int) -> list[tuple[int,
     tile = max(tile // grid * grid, 2 * margin + grid)
     if length < tile + grid:
         return [(0, length, 0, length)]
+    count = -(-(length - 2 * margin) // (tile - 2 * margin))
+    step = margin_on_grid(-(-(length - 2 * margin) // count), grid)
+    tile = step + 2 * margin
     last = (length - tile) // grid * grid
-    starts = [*range(0, last, tile - 2 * margin), last]
+    starts = [k * step for k in range(count - 1) if k * step < last] + [last]
     inner = [0, *(start + margin for start in starts[1:]), length]
     stops = [start + tile for start in starts[:-1]] + [length]
     return list(zip(starts, stops, inner[:-1], inner[1:], strict=True))

@@ -192,9 +192,9 @@ def test_memory_running_out_halves_the_tile(monkeypatch):
 
     monkeypatch.setattr(backends.TorchEngine, "__call__", small_memory)
     record = {}
-    with pytest.warns(DlmWarning, match="going on with tiles of 70 px"):
+    with pytest.warns(DlmWarning, match="going on with tiles of 42 px"):
         result = predict(model, image, tile=140, backend="torch", device="cpu", record=record)
-    assert record["tile"] == 70
+    assert record["tile"] == 42  # half of the 84 px that two windows of 150 need
     assert np.abs(result - whole).max() <= 1e-5
 
 

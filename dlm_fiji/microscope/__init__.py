@@ -7,7 +7,9 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submod_attrs={
         "background": ["BackgroundLevel", "background_level", "rolling_ball_background", "subtract_background"],
         "focus_fusion": ["FocusFusion", "FocusSettings", "fuse_focus"],
+        "gibson_lanni_model": ["gibson_lanni"],
         "illumination": ["FlatFieldSettings", "estimate_flat_field"],
+        "measured_psf": ["MeasuredPsf", "psf_from_beads"],
         "point_spread": ["born_wolf", "gaussian_psf"],
     },
 )

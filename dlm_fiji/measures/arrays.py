@@ -17,8 +17,7 @@ def pair(image: ArrayLike, reference: ArrayLike) -> tuple[NDArray[Any], NDArray[
     a, b = np.asarray(image), np.asarray(reference)
     if a.shape != b.shape:
         raise InputError(
-            f"The images have different shapes, {_size(a)} and {_size(b)}: register and crop them to one "
-            "field first."
+            f"The images have different shapes, {_size(a)} and {_size(b)}: register and crop them to one field first."
         )
     if a.size == 0 or a.ndim < 2:
         raise InputError(f"A measure needs images of at least rows and columns, not an array of {_size(a)}.")

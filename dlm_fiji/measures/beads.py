@@ -128,9 +128,7 @@ def bead_fwhm(
         crops = np.stack([image[y - half : y + half + 1, x - half : x + half + 1] for y, x in positions])
         fits, good = fit_spots(crops.astype(np.float64))
         if good.sum() < minimum:
-            raise InputError(
-                f"Only {good.sum()} spots of image {name!r} could be fitted, {minimum} are needed."
-            )
+            raise InputError(f"Only {good.sum()} spots of image {name!r} could be fitted, {minimum} are needed.")
         widths = FWHM * np.sqrt(fits[good, 3] * fits[good, 4]) * pixel_um
         result[name] = _summary(widths, int((~good).sum()), bootstrap, rng)
     return BeadWidths(result, positions)

@@ -18,9 +18,7 @@ __all__ = ["ColourDifference", "cie94", "lab"]
 
 _STRIPE = 32
 # sRGB (IEC 61966-2-1) to XYZ, and the D65 white of the 2° observer, as scikit-image has them.
-_TO_XYZ = np.array(
-    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
-)
+_TO_XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
 _WHITE = np.array([0.95047, 1.0, 1.08883])
 
 
@@ -117,6 +115,5 @@ def _check_rgb(rgb: NDArray[Any]) -> None:
         raise InputError(f"A colour difference needs images of rows × columns × 3 (RGB), not {rgb.shape}.")
     if rgb.dtype.kind == "f" and not (rgb.min() >= 0 and rgb.max() <= 1):
         raise InputError(
-            f"RGB images of floats must lie between 0 and 1, this one between {rgb.min():.4g} and "
-            f"{rgb.max():.4g}."
+            f"RGB images of floats must lie between 0 and 1, this one between {rgb.min():.4g} and {rgb.max():.4g}."
         )

@@ -31,13 +31,9 @@ class ForwardModel:
     def __init__(self, psf: NDArray[Any], fine: tuple[int, ...], coarse: tuple[int, ...]) -> None:
         kernel = np.asarray(psf, dtype=np.float64)
         if kernel.ndim != 2 or kernel.min() < 0 or not kernel.sum() > 0:
-            raise InputError(
-                "The point spread function must have rows and columns, none negative, not all zero."
-            )
+            raise InputError("The point spread function must have rows and columns, none negative, not all zero.")
         if any(p > n for p, n in zip(kernel.shape, fine, strict=True)):
-            raise InputError(
-                f"The point spread function {kernel.shape} is larger than the prediction {fine}."
-            )
+            raise InputError(f"The point spread function {kernel.shape} is larger than the prediction {fine}.")
         ratios = [f / c for f, c in zip(fine, coarse, strict=True)]
         if min(ratios) < 0.999 or abs(ratios[0] - ratios[1]) * min(coarse) > 1.5:
             raise InputError(
@@ -53,24 +49,18 @@ class ForwardModel:
         """The camera image, without noise; beyond its edge the prediction is mirrored."""
         pad = [p // 2 for p in self.psf.shape]
         padded = np.pad(prediction, [(p, p) for p in pad], mode="symmetric")
-        blurred = _convolved(padded, self.psf)[
-            tuple(slice(p, p + n) for p, n in zip(pad, self.fine, strict=True))
-        ]
+        blurred = _convolved(padded, self.psf)[tuple(slice(p, p + n) for p, n in zip(pad, self.fine, strict=True))]
         if self.fine == self.coarse:
             return blurred
         # Centres of the camera pixels in prediction pixels.
-        rows, columns = (
-            (np.arange(c) + 0.5) * f / c - 0.5 for f, c in zip(self.fine, self.coarse, strict=True)
-        )
+        rows, columns = ((np.arange(c) + 0.5) * f / c - 0.5 for f, c in zip(self.fine, self.coarse, strict=True))
         grid = np.meshgrid(rows, columns, indexing="ij")
         return map_coordinates(blurred, grid, order=3, mode="nearest")
 
     def camera_spot(self) -> NDArray[Any]:
         """What a single point at a camera pixel's centre makes on the camera, odd size, sum of squares 1."""
         half = [int(np.ceil((p // 2 + 1) / self.ratio)) for p in self.psf.shape]
-        offsets = [
-            np.arange(-h, h + 1) * self.ratio + (p - 1) / 2 for h, p in zip(half, self.psf.shape, strict=True)
-        ]
+        offsets = [np.arange(-h, h + 1) * self.ratio + (p - 1) / 2 for h, p in zip(half, self.psf.shape, strict=True)]
         spot = map_coordinates(self.psf, np.meshgrid(*offsets, indexing="ij"), order=3, mode="constant")
         spot = np.maximum(spot, 0)
         return spot / np.sqrt((spot**2).sum())

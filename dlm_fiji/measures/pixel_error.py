@@ -13,9 +13,7 @@ from dlm_fiji.measures.arrays import pair, value_range
 __all__ = ["match_intensity", "nrmse", "psnr"]
 
 
-def psnr(
-    image: ArrayLike, reference: ArrayLike, data_range: float | None = None, *, border: int = 0
-) -> float:
+def psnr(image: ArrayLike, reference: ArrayLike, data_range: float | None = None, *, border: int = 0) -> float:
     """Peak signal-to-noise ratio 10 log₁₀(R² / MSE) in dB; infinite for equal images.
 
     Parameters
@@ -62,9 +60,7 @@ def nrmse(
     else:
         raise ConfigurationError(f"normalization is 'euclidean', 'min-max' or 'mean', not {normalization!r}.")
     if size == 0:
-        raise InputError(
-            "The reference is empty (one value everywhere): an error relative to it is undefined."
-        )
+        raise InputError("The reference is empty (one value everywhere): an error relative to it is undefined.")
     return float(np.sqrt(_mse(a, b)) / size)
 
 

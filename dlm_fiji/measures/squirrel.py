@@ -177,9 +177,7 @@ def _scaling(
     return gain, offset, float(np.sqrt(np.mean((gain * seen + offset - coarse) ** 2)))
 
 
-def _best_sigma(
-    fine: NDArray[Any], coarse: NDArray[Any], m: int, alpha: float | None, beta: float | None
-) -> float:
+def _best_sigma(fine: NDArray[Any], coarse: NDArray[Any], m: int, alpha: float | None, beta: float | None) -> float:
     """σ in reference pixels of the least objective."""
 
     def cost(sigma: float) -> float:

@@ -121,9 +121,7 @@ def usaf_mtf(
         raise InputError(f"The part of the lines to average over lies between 0 and 1, not at {length}.")
     source = array if label is None else _grey(label)
     if source.shape != array.shape:
-        raise InputError(
-            f"The label has the shape {source.shape}, the image {array.shape}: register them first."
-        )
+        raise InputError(f"The label has the shape {source.shape}, the image {array.shape}: register them first.")
     if triplets is None:
         triplets = find_triplets(source)
     if not triplets:
@@ -174,9 +172,7 @@ def _section(image: NDArray[Any], triplet: Triplet, length: float) -> NDArray[np
 
 def _gap_minus_line(profile: NDArray[Any]) -> float:
     place = np.linspace(-1.25, 1.25, profile.size)
-    lines, gaps = (
-        np.mean([profile[np.argmin(np.abs(place - c))] for c in centres]) for centres in (_LINES, _GAPS)
-    )
+    lines, gaps = (np.mean([profile[np.argmin(np.abs(place - c))] for c in centres]) for centres in (_LINES, _GAPS))
     return float(gaps - lines)
 
 

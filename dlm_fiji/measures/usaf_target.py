@@ -221,13 +221,9 @@ def _merged(found: list[tuple[Triplet, float]], smallest_period: float) -> list[
             and 0.8 < t.period / seed.period < 1.25
         ]
         rest = [
-            t
-            for t in rest
-            if np.hypot(t.row - seed.row, t.column - seed.column) > seed.period or t.lines != seed.lines
+            t for t in rest if np.hypot(t.row - seed.row, t.column - seed.column) > seed.period or t.lines != seed.lines
         ]
         if len(same) >= 2:
-            row, column, period = (
-                float(np.median([getattr(t, n) for t in same])) for n in ("row", "column", "period")
-            )
+            row, column, period = (float(np.median([getattr(t, n) for t in same])) for n in ("row", "column", "period"))
             result.append(Triplet(row, column, period, seed.lines))
     return sorted(result, key=lambda t: -t.period)

@@ -27,9 +27,7 @@ def field(sigma, count=100, spacing=28, noise=0.0, seed=0):
 def test_fit_recovers_every_parameter():
     rng = np.random.default_rng(1)
     y, x = np.mgrid[-9:10, -9:10]
-    truth = np.stack(
-        [rng.uniform(*r, 50) for r in ((50, 200), (-1, 1), (-1, 1), (1.2, 3), (1.2, 3), (5, 30))], axis=1
-    )
+    truth = np.stack([rng.uniform(*r, 50) for r in ((50, 200), (-1, 1), (-1, 1), (1.2, 3), (1.2, 3), (5, 30))], axis=1)
     crops = np.stack(
         [a * np.exp(-((x - u) ** 2) / 2 / s**2 - (y - v) ** 2 / 2 / t**2) + b for a, u, v, s, t, b in truth]
     )

@@ -106,9 +106,7 @@ def test_a_wrong_lens_is_flagged_everywhere(field):
 def test_what_the_lens_erases_is_uncheckable(field):
     label, psf, image = field
     y, x = np.mgrid[:512, :512]
-    fine = label + 150 * ((x + y) % 2 - 0.5) * (
-        x > 256
-    )  # a checkerboard of single pixels, beyond the cut-off
+    fine = label + 150 * ((x + y) % 2 - 0.5) * (x > 256)  # a checkerboard of single pixels, beyond the cut-off
     result = trust(fine, image, psf)
     assert result.flagged < 0.02
     left, right = result.uncheckable[:, :200].mean(), result.uncheckable[:, 312:].mean()

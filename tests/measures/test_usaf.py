@@ -36,9 +36,7 @@ def test_every_drawn_element_is_found():
 
 @pytest.mark.parametrize("bright_lines", [False, True])
 def test_contrast_of_a_sharp_target_is_michelsons(bright_lines):
-    image, _ = usaf_target(
-        ELEMENTS, 0.1, bright=50 if bright_lines else 150, dark=150 if bright_lines else 50
-    )
+    image, _ = usaf_target(ELEMENTS, 0.1, bright=50 if bright_lines else 150, dark=150 if bright_lines else 50)
     for row in usaf_mtf(image, 0.1):
         assert row.contrast == pytest.approx(0.5, abs=0.02)
 

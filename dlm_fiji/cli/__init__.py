@@ -14,6 +14,13 @@ __all__ = ["main"]
 
 COMMANDS = {
     "pipeline": "pipeline",
+    "predict": "predict",
+    "train": "train",
+    "models": "models",
+    "export": "export",
+    "report": "report",
+    "calibrate": "calibrate",
+    "serve": "serve",
     "doctor": "doctor",
 }
 """Command name → module of this package with a function ``command``."""

@@ -17,7 +17,7 @@ from dlm_fiji.registration.sampling import resample
 from dlm_fiji.steps.brightfield_lucy import brightfield_psf, deconvolve_brightfield, search_brightfield
 from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures, compare_regions
 
-__all__ = ["deconvolve", "evaluate", "report"]
+__all__ = ["deconvolve", "evaluate", "question", "report"]
 
 MARGIN = 24
 """Mosaic pixels around the test area that Richardson-Lucy sees, so that no border is near the judged pixels."""

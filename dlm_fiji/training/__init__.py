@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "loop": ["TrainingResult"],
         "regression": ["train_regression"],
         "simulated": ["SimulatedPairs", "SimulationSettings"],
+        "simulated_fluorescence": ["FluorescenceSimulation", "SimulatedFluorescence", "scaled_label"],
         "warm_start": ["start_from_interpolation", "take_over_weights"],
     },
 )

@@ -193,9 +193,7 @@ def train_adversarial(
                 f"(now {rate:.1e}) or set clip_norm, and look for damaged images."
             )
         if settings.clip_norm > 0:
-            fabric.clip_gradients(
-                g_runner, g_optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False
-            )
+            fabric.clip_gradients(g_runner, g_optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
         g_optimiser.step()
         discriminator.requires_grad_(True)
         if weights.adversarial:

@@ -19,9 +19,7 @@ FILE = "checkpoint.pt"
 FREE = {"steps", "epochs", "time_limit_s", "threads", "validate_every", "init_from", "devices"}
 
 
-def write_checkpoint(
-    folder: str | os.PathLike[str], state: dict[str, Any], settings: TrainingSettings
-) -> None:
+def write_checkpoint(folder: str | os.PathLike[str], state: dict[str, Any], settings: TrainingSettings) -> None:
     """Replace the checkpoint in ``folder``; a crash while writing leaves the older one."""
     with atomic_write(Path(folder) / FILE) as part:
         torch.save(state | {"settings": settings.model_dump()}, part)

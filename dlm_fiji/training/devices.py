@@ -106,8 +106,7 @@ def accumulate(
                 raise
             if micro <= smallest:
                 raise SetupError(
-                    f"Memory does not hold {micro} patches at a time; choose smaller patches or another "
-                    "device."
+                    f"Memory does not hold {micro} patches at a time; choose smaller patches or another device."
                 ) from error
             micro = max(smallest, micro // 2)
             text = f"Memory ran out; going on with {micro} patches at a time."

@@ -35,9 +35,7 @@ def scaled_pair(lr: NDArray, hr: NDArray) -> tuple[NDArray[np.float32], NDArray[
     areas = hr.reshape(lr.shape[0], factor, lr.shape[1], factor).mean((1, 3))
     gain, offset = np.polyfit(areas.ravel(), lr.ravel(), 1)
     if gain <= 0:
-        raise InputError(
-            "The label does not look like the input (negative correlation); register the pair first."
-        )
+        raise InputError("The label does not look like the input (negative correlation); register the pair first.")
     low, high = np.percentile(lr, PERCENTILES)
     scale = 255.0 / max(float(high - low), 1e-6)
     return (

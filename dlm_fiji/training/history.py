@@ -29,9 +29,7 @@ def write_history(folder: str | os.PathLike[str], rows: list[dict[str, Any]]) ->
 def read_history(folder: str | os.PathLike[str]) -> list[dict[str, float]]:
     """The rows of ``history.csv`` as numbers."""
     with open(Path(folder) / "history.csv", newline="", encoding="utf-8") as file:
-        return [
-            {key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)
-        ]
+        return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
 
 
 def plot_history(rows: list[dict[str, Any]], path: str | os.PathLike[str]) -> None:
@@ -45,9 +43,7 @@ def plot_history(rows: list[dict[str, Any]], path: str | os.PathLike[str]) -> No
     steps = [row["step"] for row in rows]
     for name, label in (("loss", "training"), ("val_loss", "validation")):
         left.plot(steps, [row[name] for row in rows], label=label)
-    left.set(
-        xlabel="step", ylabel="loss", yscale="log" if all(row["val_loss"] > 0 for row in rows) else "linear"
-    )
+    left.set(xlabel="step", ylabel="loss", yscale="log" if all(row["val_loss"] > 0 for row in rows) else "linear")
     left.legend()
     right.plot(steps, [row["val_ssim"] for row in rows])
     right.set(xlabel="step", ylabel="SSIM of the validation patches")

@@ -115,9 +115,7 @@ def reduced(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
     if float(factor).is_integer():
         block = int(factor)
         shape = [n // block * block for n in image.shape[:2]]
-        return np.rint(block_reduce(image[: shape[0], : shape[1]], (block, block, 1), np.mean)).astype(
-            np.uint8
-        )
+        return np.rint(block_reduce(image[: shape[0], : shape[1]], (block, block, 1), np.mean)).astype(np.uint8)
     import cv2
 
     size = int(image.shape[1] / factor), int(image.shape[0] / factor)

@@ -192,9 +192,7 @@ def extract_patches(
     return PatchPairs(*arrays, settings.batch, settings.seed, settings.augment, left_out)
 
 
-def checked_pair(
-    lr: NDArray, hr: NDArray, ratio: Fraction, number: int, values: str
-) -> tuple[NDArray, NDArray]:
+def checked_pair(lr: NDArray, hr: NDArray, ratio: Fraction, number: int, values: str) -> tuple[NDArray, NDArray]:
     """Both of a pair as (H, W, C) in kept values, or a sentence about what does not fit."""
     if values == "unit":
         lr, hr = to_unit(lr), to_unit(hr)

@@ -16,9 +16,7 @@ class TrainingSettings(Settings):
 
     steps: int | None = setting(None, "batches in all; empty: from epochs", ge=1)
     epochs: float = setting(460, "times each patch is seen", source="000 table S2, breast", gt=0)
-    time_limit_s: float | None = setting(
-        None, "stop after this time, the schedule fitted to it", unit="s", gt=0
-    )
+    time_limit_s: float | None = setting(None, "stop after this time, the schedule fitted to it", unit="s", gt=0)
     batch: int = setting(64, "patches of a step", source="000 methods", ge=1)
     patch: int = setting(60, "edge of a low-resolution patch", unit="px", source="000 methods", ge=8)
     overlap: float = setting(
@@ -33,13 +31,9 @@ class TrainingSettings(Settings):
     )
     augment: bool = setting(True, "random flips and quarter turns")
     learning_rate: float = setting(1e-4, "of Adam", source="000 methods", gt=0)
-    schedule: Literal["constant", "one-cycle"] = setting(
-        "constant", "one-cycle: 3 % warm-up, then a cosine to 1 %"
-    )
+    schedule: Literal["constant", "one-cycle"] = setting("constant", "one-cycle: 3 % warm-up, then a cosine to 1 %")
     gradient_weight: float = setting(0.001, "λ of the gradient term", source="000 eq. S4", ge=0)
-    ssim_weight: float = setting(
-        0.0, "weight of 1 - SSIM of the luminance", source="ours; the papers have 0", ge=0
-    )
+    ssim_weight: float = setting(0.0, "weight of 1 - SSIM of the luminance", source="ours; the papers have 0", ge=0)
     clip_norm: float = setting(0.0, "largest norm of the gradient; 0: no limit", ge=0)
     ema: float = setting(0.0, "decay of the running mean of the weights; 0: off", ge=0, lt=1)
     initial: Literal["papers", "interpolation"] = setting(
@@ -47,29 +41,19 @@ class TrainingSettings(Settings):
         "truncated normal weights (000), or weights that interpolate at once",
         source="000 supplement 3",
     )
-    init_from: str | None = setting(
-        None, "model whose weights the training starts from", source="003: warm start"
-    )
+    init_from: str | None = setting(None, "model whose weights the training starts from", source="003: warm start")
     validate_every: int = setting(200, "steps between validations and checkpoints", ge=1)
     validation_patches: int = setting(64, "patches that a validation looks at, at most", ge=1)
     seed: int = setting(1, "of weights, order and augmentation", ge=0)
     device: str = setting("auto", "auto, cpu, cuda, mps")
     devices: int = setting(1, "number of them", ge=1)
-    precision: Literal["fp32", "bf16", "fp16"] = setting(
-        "fp32", "number type of the network; weights stay fp32"
-    )
+    precision: Literal["fp32", "bf16", "fp16"] = setting("fp32", "number type of the network; weights stay fp32")
     compile: bool = setting(False, "torch.compile; pays on a GPU and for long runs")
     threads: int | None = setting(None, "CPU threads; empty: PyTorch's choice", ge=1)
 
-    discriminator_rate: float = setting(
-        1e-5, "learning rate of the discriminator", source="002 methods", gt=0
-    )
-    mse_share: float = setting(
-        0.01, "share of the MSE term in the generator's loss", source="002: ~1 %", ge=0, le=1
-    )
-    ssim_share: float = setting(
-        0.01, "share of the SSIM term; 0 for confocal to STED", source="002", ge=0, le=1
-    )
+    discriminator_rate: float = setting(1e-5, "learning rate of the discriminator", source="002 methods", gt=0)
+    mse_share: float = setting(0.01, "share of the MSE term in the generator's loss", source="002: ~1 %", ge=0, le=1)
+    ssim_share: float = setting(0.01, "share of the SSIM term; 0 for confocal to STED", source="002", ge=0, le=1)
 
     @classmethod
     def brightfield(cls) -> Self:
@@ -145,9 +129,7 @@ class TrainingSettings(Settings):
         warm = 0.03
         if fraction < warm:
             return self.learning_rate * max(0.02, fraction / warm)
-        return self.learning_rate * (
-            0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (fraction - warm) / (1 - warm)))
-        )
+        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (fraction - warm) / (1 - warm))))
 
 
 PRESETS = ("brightfield", "phone", "fast", "fine-tune", "widefield-gan", "confocal-sted", "content")

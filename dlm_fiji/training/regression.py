@@ -81,9 +81,7 @@ def train_regression(
     network = starting_network(network, settings, val_pairs)
     scale = float(network.scale)  # type: ignore[arg-type]
     source: BatchSource
-    source = (
-        extract_patches(train_pairs, settings, scale) if isinstance(train_pairs, Sequence) else train_pairs
-    )
+    source = extract_patches(train_pairs, settings, scale) if isinstance(train_pairs, Sequence) else train_pairs
     validation = validation_batches(val_pairs, settings, scale)
 
     def loss_of(output: Tensor, label: Tensor) -> Tensor:
@@ -194,9 +192,7 @@ def train_regression(
     )
 
 
-def starting_network(
-    network: nn.Module | None, settings: TrainingSettings, pairs: Sequence[Pair]
-) -> nn.Module:
+def starting_network(network: nn.Module | None, settings: TrainingSettings, pairs: Sequence[Pair]) -> nn.Module:
     """A copy of the given network, or a new bright-field one for the channels of ``pairs``."""
     if network is not None:
         return copy.deepcopy(network).train().requires_grad_(True)

@@ -35,20 +35,14 @@ class SimulationSettings(Settings):
     na: Range = setting((0.3, 0.5), "numerical aperture of the objective")
     condenser_share: Range = setting((0.5, 1.0), "condenser's aperture over the objective's")
     wavelength_shift_um: float = setting(0.015, "largest shift of the colours' wavelengths", unit="µm", ge=0)
-    blur_um: Range = setting(
-        (-0.08, 0.16), "further Gaussian blur (sigma); below 0 counts as none", unit="µm"
-    )
-    electrons: Range = setting(
-        (2500.0, 40000.0), "photo-electrons at full scale, logarithmic", unit="electrons"
-    )
+    blur_um: Range = setting((-0.08, 0.16), "further Gaussian blur (sigma); below 0 counts as none", unit="µm")
+    electrons: Range = setting((2500.0, 40000.0), "photo-electrons at full scale, logarithmic", unit="electrons")
     read_noise: Range = setting((1.0, 8.0), "camera noise (sigma)", unit="electrons")
     zooms: tuple[float, ...] = setting((1.0, 1.0, 0.8, 0.65), "reductions of the label that are drawn from")
     stain_share: float = setting(0.6, "share of pieces whose stains are varied", ge=0, le=1)
     stain_gain: Range = setting((0.6, 1.4), "factor on the optical density of each colour")
     stain_mixing: float = setting(0.12, "standard deviation of the mixing of colours", ge=0)
-    colour_swap_share: float = setting(
-        0.3, "share of the varied pieces whose colours are exchanged", ge=0, le=1
-    )
+    colour_swap_share: float = setting(0.3, "share of the varied pieces whose colours are exchanged", ge=0, le=1)
     white: Range = setting((0.88, 1.0), "white level of the varied pieces, each colour")
     piece: int = setting(250, "edge of a simulated piece in label pixels", unit="px", ge=32)
     pool: int = setting(160, "pieces that patches are cut from at a time", ge=1)
@@ -81,8 +75,7 @@ class SimulatedPairs:
         self.fields = [field for field in fields if min(field[0].shape[:2]) >= smallest]
         if not self.fields:
             raise InputError(
-                f"No label has {smallest:.0f} pixels on a side; give larger ones, or a smaller piece or "
-                "fewer zooms."
+                f"No label has {smallest:.0f} pixels on a side; give larger ones, or a smaller piece or fewer zooms."
             )
         weights = np.array([weight for _, weight in self.fields])
         self.shares = weights / weights.sum()
@@ -169,9 +162,7 @@ def varied_stains(
     return np.ascontiguousarray(np.rint(light).astype(np.uint8))
 
 
-def drawn_microscope(
-    simulation: SimulationSettings, channels: int, rng: np.random.Generator
-) -> VirtualMicroscope:
+def drawn_microscope(simulation: SimulationSettings, channels: int, rng: np.random.Generator) -> VirtualMicroscope:
     """A microscope from the range."""
     na = float(rng.uniform(*simulation.na))
     shift = simulation.wavelength_shift_um

@@ -25,8 +25,7 @@ def validation_batches(
     count = min(len(found), settings.validation_patches)
     chosen = [round(i * (len(found) - 1) / max(1, count - 1)) for i in range(count)]
     return [
-        (to_tensor(found.lr[chosen[i : i + 8]]), to_tensor(found.hr[chosen[i : i + 8]]))
-        for i in range(0, count, 8)
+        (to_tensor(found.lr[chosen[i : i + 8]]), to_tensor(found.hr[chosen[i : i + 8]])) for i in range(0, count, 8)
     ]
 
 

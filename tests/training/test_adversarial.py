@@ -53,9 +53,7 @@ def test_both_networks_are_trained_and_shares_logged(tmp_path):
     first = result.history[1]
     shares = [first[f"share_{name}"] for name in ("adversarial", "mse", "ssim")]
     assert sum(shares) == pytest.approx(1)
-    assert shares[1] == pytest.approx(
-        0.01, rel=0.5
-    )  # calibrated on the registered input, from which it starts
+    assert shares[1] == pytest.approx(0.01, rel=0.5)  # calibrated on the registered input, from which it starts
     assert shares[2] == pytest.approx(0.01, rel=0.5)
     start = networks()
     for name, parameter in result.network.named_parameters():
@@ -64,9 +62,7 @@ def test_both_networks_are_trained_and_shares_logged(tmp_path):
 
 
 def test_twin_on_pixels_alone_has_no_adversary():
-    result = train_adversarial(
-        PAIRS, VALIDATION, TINY, None, **networks(), steps=40, mse_share=1, ssim_share=0
-    )
+    result = train_adversarial(PAIRS, VALIDATION, TINY, None, **networks(), steps=40, mse_share=1, ssim_share=0)
     assert result.description["adversarial"] == 0
     assert result.history[-1]["share_mse"] == pytest.approx(1)
     assert result.best_loss < result.history[0]["val_loss"]

@@ -27,9 +27,7 @@ def field(shape=(30, 40), scale=2, channels=1, seed=0):
     """A smooth label and its area mean."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: shape[0] * scale, : shape[1] * scale]
-    label = np.stack(
-        [0.5 + 0.4 * np.sin(y / 3 + c + rng.random()) * np.cos(x / 4) for c in range(channels)], -1
-    )
+    label = np.stack([0.5 + 0.4 * np.sin(y / 3 + c + rng.random()) * np.cos(x / 4) for c in range(channels)], -1)
     label = np.rint(255 * label).astype(np.uint8)
     h, w = shape
     return np.rint(label.reshape(h, scale, w, scale, channels).mean((1, 3))).astype(np.uint8), label
@@ -44,9 +42,7 @@ PAIRS, VALIDATION = [field(seed=1), field(seed=2)], [field((24, 24), seed=3)]
 
 
 def same(a, b):
-    return all(
-        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
-    )
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 def test_it_learns_and_keeps_the_best(tmp_path):
@@ -72,9 +68,7 @@ def test_it_learns_and_keeps_the_best(tmp_path):
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"ema": 0.9, "schedule": "one-cycle", "ssim_weight": 0.1, "clip_norm": 1.0}]
-)
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "schedule": "one-cycle", "ssim_weight": 0.1, "clip_norm": 1.0}])
 def test_resume_is_bit_exact(tmp_path, changes):
     settings = TrainingSettings.of(TINY, **changes)
     whole = train_regression(PAIRS, VALIDATION, settings, tmp_path / "a", network())
@@ -91,9 +85,7 @@ def test_resume_is_bit_exact(tmp_path, changes):
     resumed = train_regression(PAIRS, VALIDATION, settings, tmp_path / "b", network(seed=9), resume=True)
     assert same(whole.network, resumed.network)
     columns = ("step", "loss", "val_loss", "val_ssim", "lr")
-    assert [[r[c] for c in columns] for r in whole.history] == [
-        [r[c] for c in columns] for r in resumed.history
-    ]
+    assert [[r[c] for c in columns] for r in whole.history] == [[r[c] for c in columns] for r in resumed.history]
     other = train_regression(PAIRS, VALIDATION, settings, None, network(), seed=6)
     assert not same(whole.network, other.network)
 

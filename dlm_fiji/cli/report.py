@@ -22,7 +22,8 @@ def command(
     for run in runs:
         if not (run / "run.json").is_file():
             raise InputError(f"{run} is not a run folder (there is no run.json in it); name one that the pipeline made.")
-    for run in runs:
-        print(write_report(run, paper=paper))
     if summary is not None:
         print(write_summary(runs, summary, paper=paper))
+        return
+    for run in runs:
+        print(write_report(run, paper=paper))

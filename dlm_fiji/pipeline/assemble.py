@@ -25,6 +25,8 @@ from dlm_fiji.steps.pairing import LabelMatch, find_label, pair_with_label
 __all__ = ["illumination", "match", "register", "stitch"]
 
 FLAT = "flat_field.tif"
+MANY = 64
+"""More tiles than this make a good mean, and their overlaps would need more memory than a tile's share."""
 
 
 def illumination(context: Context) -> dict[str, Any]:
@@ -42,7 +44,11 @@ def illumination(context: Context) -> dict[str, Any]:
         for path, tile in zip(files, tiles, strict=True):
             save_image(tile, folder / "tiles" / _tif(path.name), provenance=context.provenance("illumination"))
         return {"engine": "none", "note": "switched off"}
-    result = correct_illumination(tiles, context.settings.illumination.macro)
+    # A first stitching of the uneven tiles says where they overlap; vignetting does not move its sub-pixel peaks far.
+    rough = stitch_tiles(files, context.grid, context.settings.stitch)
+    placed = ~rough.placed_by_stage
+    positions = rough.positions if placed.sum() >= 4 and len(tiles) <= MANY else None
+    result = correct_illumination(tiles, context.settings.illumination.macro, positions)
     facts = context.provenance("illumination", engine=result.engine)
     save_image(result.flat_field, folder / FLAT, provenance=facts)
     for path, tile in zip(files, result.tiles, strict=True):

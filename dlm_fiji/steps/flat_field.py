@@ -11,7 +11,7 @@ import xarray as xr
 
 from dlm_fiji.errors import DlmWarning, SetupError
 from dlm_fiji.micrograph import from_array, to_array
-from dlm_fiji.microscope import estimate_flat_field
+from dlm_fiji.microscope import estimate_flat_field, flat_field_from_overlaps
 
 __all__ = ["FlatFieldResult", "correct_illumination"]
 
@@ -26,7 +26,9 @@ class FlatFieldResult:
     note: str
 
 
-def correct_illumination(tiles: list[xr.DataArray], macro: Path | None = None) -> FlatFieldResult:
+def correct_illumination(
+    tiles: list[xr.DataArray], macro: Path | None = None, positions: np.ndarray | None = None
+) -> FlatFieldResult:
     """Divide every tile by the one flat field estimated from all of them.
 
     The division is a real ImageJ macro (32-bit, back to the tiles' type). Where ImageJ cannot be started (the very
@@ -39,6 +41,9 @@ def correct_illumination(tiles: list[xr.DataArray], macro: Path | None = None) -
         Calibrated tiles of one shape and type.
     macro
         A macro of the user's: the tile is the active image, the flat field is open as ``flat_field``.
+    positions
+        (N, 2) y, x px of overlapping tiles. With them the flat field is read from the overlaps, where the content
+        cancels; without, from the mean of the tiles, which needs many.
 
     Raises
     ------
@@ -47,7 +52,8 @@ def correct_illumination(tiles: list[xr.DataArray], macro: Path | None = None) -
     SetupError
         ImageJ cannot be started and ``macro`` was given.
     """
-    flat = estimate_flat_field([to_array(tile) for tile in tiles])
+    arrays = [to_array(tile) for tile in tiles]
+    flat = estimate_flat_field(arrays) if positions is None else flat_field_from_overlaps(np.stack(arrays), positions)
     flat_image = from_array(flat.astype(np.float32), like=tiles[0])
     try:
         from dlm_fiji.fiji import divide_by_flat_field, start

@@ -239,6 +239,7 @@ def _by_fit(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tuple[
     while True:
         level_m, level_f = (smooth(_reduced(image, factor), s.sigma) for image in (moving, fixed))
         grid = (level_f.shape[0], level_f.shape[1])
+        last_step = np.inf
         for _ in range(s.iterations):
             displacement = nodes_to_field(field / factor, grid)
             current = _warped(level_m, displacement)
@@ -255,7 +256,9 @@ def _by_fit(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tuple[
             )
             new = solve_plate(_in_full_pixels(votes, factor), field, distance, s.bending)
             step = float(np.sqrt(((new - field) ** 2).sum(axis=0).mean()))
-            field = new
+            # a step as long as the last one swings to and fro: half of it ends that
+            field = new if step < 0.7 * last_step else 0.5 * (field + new)
+            last_step = step
             count += 1
             if step < 0.01 * factor:
                 break

@@ -84,8 +84,8 @@ def align_global(
     linear, shift, correlation = _search(smooth(_reduced(a, factor), 2), smooth(_reduced(b, factor), 2), s)
     if correlation < s.min_correlation:
         raise InputError(
-            f"The images correlate by {correlation:.2f} at best, below {s.min_correlation:.2f}: they do not seem to show "
-            "the same specimen."
+            f"The images correlate by {correlation:.2f} at best, below {s.min_correlation:.2f}: they do not seem to "
+            "show the same specimen."
         )
     change, shift = linear - np.eye(2), shift * factor
     fit = SimilaritySettings(model=s.model, iterations=30)

@@ -33,7 +33,7 @@ class Measurement:
         """Standard error of the shift in px along its worst direction; infinite without a fit."""
         if self.fit is None:
             return float("inf")
-        lowest = float(np.linalg.eigvalsh(self.fit.information)[0])
+        lowest = _least(self.fit.information)
         return lowest**-0.5 if lowest > 0 else float("inf")
 
 
@@ -49,6 +49,16 @@ def pyramid_factors(tile_shape: tuple[int, ...], coarsest_side: int) -> list[int
         factor = max(1, factor // 4) if factor > 2 else 1
         factors.append(factor)
     return factors
+
+
+def _in_full_pixels(fit: ShiftFit, factor: int) -> ShiftFit:
+    """A fit on tiles reduced by ``factor``, in full-size pixels."""
+    return ShiftFit(fit.shift * factor, fit.information / factor**2, fit.correlation, fit.pixels)
+
+
+def _least(information: np.ndarray) -> float:
+    """What is known along the worst direction, px⁻²."""
+    return float(np.linalg.eigvalsh(information)[0])
 
 
 def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
@@ -138,17 +148,20 @@ class LinkFinder:
                 best = wide
         if best is None:
             return Measurement(i, j, None, "no content that both tiles share")
+        surest = _in_full_pixels(best, coarse)
         for level, factor in enumerate(self.factors[1:], start=1):
             if best.pixels > ENOUGH_PIXELS:
-                last = self.factors[level - 1]
-                best = ShiftFit(best.shift * last, best.information / last**2, best.correlation, best.pixels)
-                return Measurement(i, j, best)
+                break
             start = best.shift * (self.factors[level - 1] / factor)
             finer = refine_shift(first[level], second[level], start, sigma=self._sigma, tolerance=0.01)
             if finer is None:
                 return Measurement(i, j, None, "no content that both tiles share")
             best = finer
-        return Measurement(i, j, best)
+            full = _in_full_pixels(best, factor)
+            # faint broad structure is measured better on the reduced tiles, where there is less noise in it
+            if _least(full.information) >= _least(surest.information):
+                surest = full
+        return Measurement(i, j, surest)
 
     def _coarse_fit(
         self, first: np.ndarray, second: np.ndarray, expected: np.ndarray, search: np.ndarray
@@ -160,4 +173,4 @@ class LinkFinder:
         return max((fit for fit in fits if fit is not None), key=lambda fit: fit.correlation, default=None)
 
     def _convincing(self, fit: ShiftFit | None) -> bool:
-        return fit is not None and fit.correlation >= self._sure and bool(np.linalg.eigvalsh(fit.information)[0] > 0)
+        return fit is not None and fit.correlation >= self._sure and _least(fit.information) > 0

@@ -1,0 +1,250 @@
+"""Elastic registration: the same pairs through every method at hand, time and error side by side.
+
+    python benchmarks/registration.py [--golden golden] [--lung registration/lung_stains] [--image x.tif]
+
+1. Known warps: sums of low-order sines of up to 8 px on 1024², 1 % noise, the moving image as it is, with changed
+   gamma, or inverted. Peers: scikit-image TV-L1 and ILK, SimpleITK B-spline (if installed).
+2. NanoJ's reference pair (--golden): its own best residual beside ours.
+3. Landmarks of serial sections in different stains (--lung): mean landmark error of each step; SimpleITK if installed.
+CPU is the process time (all threads); on a busy machine it is the fairer number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+SIDE = 1024
+
+
+def sines(shape: tuple[int, int], amplitude: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]] / max(shape)
+    field = np.zeros((2, *shape))
+    for layer in field:
+        for a in range(3):
+            for b in range(3):
+                layer += rng.normal() * np.sin(np.pi * (a * y + b * x) + rng.uniform(0, 2 * np.pi))
+    return field * (amplitude / np.hypot(*field).max())
+
+
+def ours(moving: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+    from dlm_fiji.registration import register_elastic
+
+    return register_elastic(moving, fixed).displacement
+
+
+def paper(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def run(moving: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+        from dlm_fiji.registration import ElasticSettings, register_elastic
+
+        return register_elastic(moving, fixed, ElasticSettings.paper(name)).displacement
+
+    return run
+
+
+def matched(moving: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from skimage.exposure import match_histograms
+
+    scale = 1 / 255
+    return match_histograms(moving, fixed).astype(np.float32) * scale, fixed.astype(np.float32) * scale
+
+
+def tvl1(moving: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+    from skimage.registration import optical_flow_tvl1
+
+    a, b = matched(moving, fixed)
+    return optical_flow_tvl1(b, a)
+
+
+def ilk(moving: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+    from skimage.registration import optical_flow_ilk
+
+    a, b = matched(moving, fixed)
+    return optical_flow_ilk(b, a, radius=15)
+
+
+def bspline(moving: np.ndarray, fixed: np.ndarray, affine: bool = False) -> np.ndarray:
+    import SimpleITK as sitk
+
+    f, m = (sitk.GetImageFromArray(image.astype(np.float32)) for image in (fixed, moving))
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(50)
+    method.SetMetricSamplingStrategy(method.RANDOM)
+    method.SetMetricSamplingPercentage(0.2, 1)
+    method.SetInterpolator(sitk.sitkLinear)
+    before = None
+    if affine:
+        start = sitk.CenteredTransformInitializer(
+            f, m, sitk.AffineTransform(2), sitk.CenteredTransformInitializerFilter.GEOMETRY
+        )
+        method.SetInitialTransform(start, inPlace=False)
+        method.SetOptimizerAsRegularStepGradientDescent(2.0, 1e-4, 300)
+        method.SetOptimizerScalesFromPhysicalShift()
+        method.SetShrinkFactorsPerLevel([8, 4, 2])
+        method.SetSmoothingSigmasPerLevel([4, 2, 1])
+        before = method.Execute(f, m)
+        method.SetMovingInitialTransform(before)
+    grid = sitk.BSplineTransformInitializer(f, [8, 8])
+    method.SetInitialTransform(grid, inPlace=False)
+    method.SetOptimizerAsLBFGSB(numberOfIterations=60)
+    method.SetShrinkFactorsPerLevel([4, 2, 1])
+    method.SetSmoothingSigmasPerLevel([2, 1, 0])
+    found = method.Execute(f, m)
+    whole = sitk.CompositeTransform([before, found]) if before is not None else found
+    field = sitk.GetArrayFromImage(
+        sitk.TransformToDisplacementField(whole, sitk.sitkVectorFloat64, f.GetSize(), f.GetOrigin(), f.GetSpacing())
+    )
+    return np.moveaxis(field, -1, 0)[::-1]
+
+
+METHODS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "dlm_fiji": ours,
+    "dlm_fiji, schedule of 002": paper("002"),
+    "dlm_fiji, schedule of 004": paper("004"),
+    "skimage TV-L1, matched": tvl1,
+    "skimage ILK, matched": ilk,
+    "SimpleITK B-spline, MI": bspline,
+}
+
+
+def measure(name: str, run: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, str]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        found = run()
+    except Exception as error:  # a peer that is missing or fails is a result too
+        print(f"  {name:28s} not measured: {type(error).__name__}: {str(error).splitlines()[0]}")
+        return None, ""
+    return found, f"wall {time.perf_counter() - wall:6.2f} s  CPU {time.process_time() - cpu:6.2f} s"
+
+
+def compare(moving: np.ndarray, fixed: np.ndarray, true: np.ndarray, names: list[str]) -> None:
+    for name in names:
+        found, took = measure(name, lambda name=name: METHODS[name](moving, fixed))
+        if found is not None:
+            e = np.hypot(*(found - true))
+            print(
+                f"  {name:28s} {took}  RMS {np.sqrt((e**2).mean()):.3f} px  95 % {np.percentile(e, 95):.3f}"
+                f"  area under 0.3 px {100 * (e < 0.3).mean():.1f} %"
+            )
+
+
+def known_warps(path: str | None, names: list[str]) -> None:
+    if path is None:
+        rng = np.random.default_rng(0)
+        layers = [ndimage.gaussian_filter(rng.normal(size=(SIDE, SIDE)), s) * s for s in (1.5, 4, 12)]
+        image = np.clip(128 + 35 * sum(layers) / np.std(sum(layers)), 0, 255)
+    else:
+        from skimage.io import imread
+
+        image = imread(path).astype(np.float32)
+        image = image[..., :3] @ np.array([0.2989, 0.587, 0.114]) if image.ndim == 3 else image
+        image = image[:SIDE, :SIDE]
+    true = sines((image.shape[0], image.shape[1]), 8, 1)
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(float)
+    fixed = ndimage.map_coordinates(image, [y + true[0], x + true[1]], order=5, mode="mirror")
+    rng = np.random.default_rng(2)
+    moving, fixed = (i + rng.normal(size=i.shape) * 2.55 for i in (image, fixed))
+    for label, changed in (
+        ("as it is", moving),
+        ("gamma 0.6", 255 * np.clip(moving / 255, 0, 1) ** 0.6),
+        ("inverted", 255 - moving),
+    ):
+        print(f"known warp to 8 px, {image.shape[0]} x {image.shape[1]} px, moving {label}")
+        compare(changed, fixed, true, names)
+
+
+def nanoj(folder: Path, names: list[str]) -> None:
+    import json
+
+    from dlm_fiji.registration import Warp
+
+    data = np.load(folder / "nanoj_elastic.npz")
+    theirs = json.loads((folder / "nanoj_elastic.json").read_text())
+    true = Warp(np.stack([data["true_dy"], data["true_dx"]])).inverse().displacement
+    best = min((run for run in theirs.values() if isinstance(run, dict)), key=lambda run: run["mean"])
+    print(f"NanoJ's reference pair, 256²: NanoJ (5 blocks) mean {best['mean']:.2f} px, {best['seconds']:.2f} s")
+    gamma = 255 * np.clip(data["mov"] / 255, 0, None) ** 0.6
+    for label, moving in (("as it is", data["mov"]), ("gamma 0.6", gamma)):
+        print(f" moving {label}")
+        compare(moving, data["ref"], true, names)
+
+
+def landmarks(folder: Path) -> None:
+    from skimage.io import imread
+
+    from dlm_fiji.registration import ElasticSettings, align_global, optical_density, register_elastic
+
+    def load(name: str) -> tuple[np.ndarray, np.ndarray]:
+        points = np.loadtxt(folder / f"29-041-Izd2-w35-{name}.csv", delimiter=",", skiprows=1)[:, :0:-1] / 10
+        return imread(folder / f"29-041-Izd2-w35-{name}.jpg"), points
+
+    def error(displacement: np.ndarray, moving: np.ndarray, fixed: np.ndarray) -> float:
+        at = np.stack([ndimage.map_coordinates(layer, fixed.T, order=1, mode="nearest") for layer in displacement], 1)
+        return float(np.linalg.norm(fixed + at - moving, axis=1).mean())
+
+    he, he_points = load("He-les3")
+    for name in ("CD31-3-les3", "Ki67-7-les3"):
+        image, points = load(name)
+        count = min(len(points), len(he_points))
+        p, q = he_points[:count], points[:count]
+        untouched = np.linalg.norm(p - q, axis=1).mean()
+        print(f"sections, H&E to {name.split('-')[0]}, {count} landmarks: untouched {untouched:.1f} px")
+        found, took = measure("dlm_fiji affine", lambda image=image: align_global(he, image).warp().displacement)
+        if found is not None:
+            print(f"  {'dlm_fiji affine':28s} {took}  mean {error(found, p, q):.1f} px")
+
+        def whole(image: np.ndarray = image) -> np.ndarray:
+            rough = align_global(he, image)
+            elastic = register_elastic(rough.apply(he), image, ElasticSettings.sections())
+            return rough.warp().compose(elastic).displacement
+
+        found, took = measure("dlm_fiji affine + elastic", whole)
+        if found is not None:
+            print(f"  {'dlm_fiji affine + elastic':28s} {took}  mean {error(found, p, q):.1f} px")
+
+        def after_ours(method: Callable[[np.ndarray, np.ndarray], np.ndarray], image: np.ndarray = image) -> np.ndarray:
+            from dlm_fiji.registration import Warp
+
+            rough = align_global(he, image)
+            moving, fixed = optical_density(rough.apply(he)), optical_density(image)
+            rest = method(255 * moving / moving.max(), 255 * fixed / fixed.max())
+            return rough.warp().compose(Warp(rest)).displacement
+
+        found, took = measure("our affine + TV-L1", lambda: after_ours(tvl1))
+        if found is not None:
+            print(f"  {'our affine + TV-L1':28s} {took}  mean {error(found, p, q):.1f} px")
+        found, took = measure(
+            "SimpleITK affine + B-spline",
+            lambda image=image: bspline(he[..., 1].astype(np.float32), image[..., 1].astype(np.float32), affine=True),
+        )
+        if found is not None:
+            print(f"  {'SimpleITK affine + B-spline':28s} {took}  mean {error(found, p, q):.1f} px")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", help="field for the known warps; a made texture by default")
+    parser.add_argument("--golden", type=Path, help="folder with nanoj_elastic.npz")
+    parser.add_argument("--lung", type=Path, help="folder with the lung sections and landmarks")
+    parser.add_argument("--no-peers", action="store_true")
+    args = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    names = [name for name in METHODS if not args.no_peers or name.startswith("dlm_fiji")]
+    print(f"{os.cpu_count()} cores")
+    known_warps(args.image, names)
+    if args.golden:
+        nanoj(args.golden, names)
+    if args.lung:
+        landmarks(args.lung)
+
+
+if __name__ == "__main__":
+    main()

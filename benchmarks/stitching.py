@@ -1,0 +1,165 @@
+"""Stitching: the same simulated scan through every engine at hand, time and error side by side.
+
+    python benchmarks/stitching.py --image slide.svs            # our engine and the peers that are installed
+    python benchmarks/stitching.py --image slide.svs --fiji /path/to/Fiji.app
+
+The scan is cut from the image at positions known to a fraction of a pixel (quintic spline), with a rotated stage,
+vignetting and noise. Peers: m2stitch, and Fiji's Grid/Collection stitching. "by content": tiles whose position does not
+come from the stage; errors are taken over the tiles that overlap a neighbour with contrast, after removing the common
+offset. CPU is the process time (all threads); on a busy machine it is the fairer number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import os
+import pstats
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+ROWS, COLS, SIDE, STEP = 7, 8, 512, 435
+
+
+def source(path: str | None) -> np.ndarray:
+    """The field to scan, grey 0 … 255, at least 3200 x 3700 px."""
+    if path is None:
+        rng = np.random.default_rng(0)
+        layers = [
+            ndimage.gaussian_filter(rng.normal(size=(3300, 3800)).astype(np.float32), s) * s for s in (1.5, 4, 12)
+        ]
+        field = sum(layers)
+        return np.clip(128 + 35 * field / field.std(), 0, 255)
+    import tifffile
+
+    image = tifffile.imread(path)
+    return (
+        image[..., :3].astype(np.float32) @ np.array([0.2989, 0.587, 0.114], np.float32) if image.ndim == 3 else image
+    )
+
+
+def scan(field: np.ndarray, args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """Tiles (N, SIDE, SIDE) uint16 and their true positions (N, 2)."""
+    rng = np.random.default_rng(args.seed)
+    angle = np.deg2rad(args.rotation)
+    grid = np.array([(r, c) for r in range(ROWS) for c in range(COLS)], dtype=float) * STEP
+    true = grid @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    true += rng.uniform(-args.jitter, args.jitter, true.shape)
+    start = true - true.min(axis=0) + 3
+    coefficients = ndimage.spline_filter(field.astype(np.float32), 5, output=np.float32)
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    shade = 1 - args.vignetting * ((y / SIDE - 0.48) ** 2 + (x / SIDE - 0.53) ** 2) * 2
+    tiles = []
+    for top, left in start:
+        tile = ndimage.map_coordinates(coefficients, [y + top, x + left], order=5, prefilter=False, mode="mirror")
+        tile = tile * 257 * shade + rng.normal(size=tile.shape) * args.noise
+        tiles.append(np.clip(np.rint(tile), 0, 65535).astype(np.uint16))
+    return np.array(tiles), true
+
+
+def ours(tiles: np.ndarray, **settings: Any) -> tuple[np.ndarray, np.ndarray]:
+    from dlm_fiji.registration import stitch
+
+    mosaic = stitch(tiles, grid=(ROWS, COLS), overlap=1 - STEP / SIDE, **settings)
+    return mosaic.positions, ~mosaic.placed_by_stage
+
+
+def m2stitch(tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import m2stitch as peer
+
+    rows = [k // COLS for k in range(len(tiles))]
+    cols = [k % COLS for k in range(len(tiles))]
+    table, _ = peer.stitch_images(tiles, rows, cols, ncc_threshold=0.3)
+    return table[["y_pos", "x_pos"]].to_numpy(float), np.ones(len(tiles), bool)
+
+
+def fiji(tiles: np.ndarray, home: str) -> tuple[np.ndarray, np.ndarray]:
+    from dlm_fiji.fiji import start
+    from dlm_fiji.fiji.stitching import stitch
+
+    start(home)
+    mosaic = stitch(tiles, grid=(ROWS, COLS), overlap=1 - STEP / SIDE)
+    return mosaic.positions, ~mosaic.placed_by_stage
+
+
+def report(
+    name: str, run: Callable[[], tuple[np.ndarray, np.ndarray]], true: np.ndarray, content: np.ndarray, repeat: int
+) -> None:
+    walls, cpus = [], []
+    try:
+        for _ in range(repeat):
+            wall, cpu = time.perf_counter(), time.process_time()
+            positions, placed = run()
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+    except Exception as error:  # a peer that is missing or fails is a result too
+        print(f"{name:28s} not measured: {type(error).__name__}: {error}")
+        return
+    which = content & placed
+    off = positions - true
+    error = np.linalg.norm(off - np.median(off[which], axis=0), axis=1)
+    print(
+        f"{name:28s} wall {min(walls):7.2f} s  CPU {min(cpus):7.2f} s  by content {int(placed.sum()):3d}/{len(placed)}"
+        f"  error px: RMS {np.sqrt((error[which] ** 2).mean()):.3f} median {np.median(error[which]):.3f}"
+        f" max {error[which].max():.2f}"
+    )
+
+
+def shares(tiles: np.ndarray) -> None:
+    """Where our time goes, on one thread."""
+    profile = cProfile.Profile(time.process_time)
+    profile.runcall(ours, tiles, threads=1)
+    table = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    total = sum(entry[2] for entry in table.values())
+    groups = {"Fourier transforms": ("pypocketfft", "fft"), "interpolation": ("sepFilter2D",)}
+    for label, words in groups.items():
+        spent = sum(entry[2] for key, entry in table.items() if any(word in f"{key[0]}{key[2]}" for word in words))
+        print(f"    {label}: {100 * spent / total:.0f} % of the CPU time (with the profiler's own cost)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", help="field to scan (any file tifffile reads); a made texture by default")
+    parser.add_argument("--fiji", default=os.environ.get("DLM_FIJI_HOME"), help="Fiji folder")
+    parser.add_argument("--jitter", type=float, default=6.0, help="stage error, px")
+    parser.add_argument("--rotation", type=float, default=0.2, help="stage rotation, degrees")
+    parser.add_argument("--vignetting", type=float, default=0.2, help="loss of light in the corners")
+    parser.add_argument("--noise", type=float, default=510.0, help="standard deviation, of 65,535")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeat", type=int, default=3, help="runs of our engine; the best time counts")
+    parser.add_argument("--no-peers", action="store_true")
+    args = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    tiles, true = scan(source(args.image), args)
+    # a tile has content when its border, where it may overlap, varies by more than noise and vignetting
+    strip = SIDE - STEP
+    content = np.array(
+        [
+            max(
+                ndimage.gaussian_filter(edge.astype(np.float32), 2).std()
+                for edge in (t[:strip], t[-strip:], t[:, :strip], t[:, -strip:])
+            )
+            > 4 * args.noise
+            for t in tiles
+        ]
+    )
+    print(f"{len(tiles)} tiles of {SIDE}², {int(content.sum())} with content, {os.cpu_count()} cores")
+    report("dlm_fiji", lambda: ours(tiles), true, content, args.repeat)
+    report("dlm_fiji, flat field", lambda: ours(tiles, flat_field="estimate"), true, content, args.repeat)
+    shares(tiles)
+    if not args.no_peers:
+        report("m2stitch", lambda: m2stitch(tiles), true, content, 1)
+        if args.fiji:
+            report("Fiji Grid/Collection", lambda: fiji(tiles, args.fiji), true, content, 1)
+        else:
+            print("Fiji Grid/Collection         not measured: no Fiji folder given (--fiji)")
+
+
+if __name__ == "__main__":
+    main()

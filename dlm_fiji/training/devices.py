@@ -53,13 +53,15 @@ def make_fabric(settings: TrainingSettings) -> Any:
     if device == "auto":
         mps = torch.backends.mps.is_available()
         device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    alone = settings.devices == 1 and int(os.environ.get("WORLD_SIZE", "1")) == 1
+    world = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun, which has started one process a device
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world)) if world > 1 else settings.devices
+    alone = here == 1 and world == 1
     if device == "cpu" and alone and settings.precision == "fp32":
         return SingleProcessor()
     from lightning.fabric import Fabric
 
     precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[settings.precision]
-    fabric = Fabric(accelerator=device, devices=settings.devices, precision=precision)
+    fabric = Fabric(accelerator=device, devices=here, num_nodes=max(1, world // here), precision=precision)
     if not alone:
         fabric.launch()
     return fabric

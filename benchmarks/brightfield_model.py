@@ -33,7 +33,7 @@ CONDITIONS = {
 
 
 def fields(folder: Path) -> dict[str, np.ndarray]:
-    """Unseen label fields: the held-out strip of breast_he, OS-1 (reduced 2×), a held-out part of TCGA, skimage's IHC."""
+    """Unseen label fields: a strip of breast_he, OS-1 (reduced 2×), a part of TCGA, skimage's IHC."""
     from skimage.data import immunohistochemistry
 
     breast = tifffile.imread(folder / "brightfield/breast_he/example1.tif")

@@ -32,7 +32,7 @@ def setting(default: Any, description: str, *, unit: str = "", source: str = "",
     **limits
         ``ge``, ``gt``, ``le``, ``lt``, ``min_length`` … as in pydantic's ``Field``.
     """
-    extra = {"unit": unit, "source": source}
+    extra: dict[str, Any] = {"unit": unit, "source": source}
     return Field(default=default, description=description, json_schema_extra=extra, **limits)
 
 

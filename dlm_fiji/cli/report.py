@@ -12,7 +12,7 @@ __all__ = ["command"]
 
 def command(
     runs: Annotated[list[Path], typer.Argument(help="One or more run folders.")],
-    summary: Annotated[Path | None, typer.Option(help="Also write a summary page of all runs into this folder.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Also write a page over all runs into this folder.")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Add the papers' tables, their figures beside ours.")] = False,
 ) -> None:
     """Write the report of each run, and with --summary one page over all of them."""
@@ -21,7 +21,7 @@ def command(
 
     for run in runs:
         if not (run / "run.json").is_file():
-            raise InputError(f"{run} is not a run folder (there is no run.json in it); name one that the pipeline made.")
+            raise InputError(f"{run} is no run folder (it has no run.json); name one that the pipeline made.")
     if summary is not None:
         print(write_summary(runs, summary, paper=paper))
         return

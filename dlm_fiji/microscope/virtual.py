@@ -67,6 +67,7 @@ def blur(intensity: NDArray, microscope: VirtualMicroscope) -> NDArray[np.float3
     (H, W, C) float32. The border is mirrored.
     """
     margin = 32
+    height, width = intensity.shape[:2]
     padded = np.pad(intensity, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
     shape = (fft.next_fast_len(padded.shape[0], True), fft.next_fast_len(padded.shape[1], True))
     padded = np.pad(
@@ -83,7 +84,7 @@ def blur(intensity: NDArray, microscope: VirtualMicroscope) -> NDArray[np.float3
         transfer = optical_transfer(shape, microscope.label_pixel_um, na, wavelength) * pixel * gauss
         spectrum = fft.rfft2(padded[..., channel]) * transfer.astype(np.float32)
         image = fft.irfft2(spectrum, shape)
-        out[..., channel] = image[margin : margin + out.shape[0], margin : margin + out.shape[1]]
+        out[..., channel] = image[margin : margin + height, margin : margin + width]
     return out
 
 

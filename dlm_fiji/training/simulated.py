@@ -152,7 +152,7 @@ def varied_stains(
     channels = piece.shape[2]
     density = -np.log(np.maximum(piece.astype(np.float32), 1) / 255)
     low, high = simulation.stain_gain
-    mixing = np.eye(channels) * rng.uniform(low, high, channels)[:, None]
+    mixing = np.diag(rng.uniform(low, high, channels))
     if channels > 1:
         mixing = mixing + rng.normal(0, simulation.stain_mixing, mixing.shape)
         if rng.random() < simulation.colour_swap_share:

@@ -179,6 +179,14 @@ class Session:
         """The active image, None where none is open."""
         return self.windows.getCurrentImage()
 
+    def titled(self, title: str) -> Any:
+        """The open image of that title, None where there is none."""
+        for identity in list(self.windows.getIDList() or []):
+            imp = self.windows.getImage(identity)
+            if imp is not None and str(imp.getTitle()) == title:
+                return imp
+        return None
+
     def command(self, command: str, options: str) -> None:
         """Run a plugin's command; its printed lines are in ``log``."""
         with captured_output() as output:

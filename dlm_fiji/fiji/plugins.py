@@ -103,7 +103,7 @@ PLUGINS: tuple[Plugin, ...] = (
     Plugin(
         "squirrel",
         "NanoJ-SQUIRREL",
-        "nanoj/squirrel/gui/ErrorMap_.class",
+        "nanoj/squirrel/java/gui/ErrorMap_.class",
         r"nanoj.?squirrel",
         "error map",
         "the native error map (dlm_fiji.measures.error_map)",
@@ -115,10 +115,10 @@ PLUGINS: tuple[Plugin, ...] = (
     Plugin(
         "edf",
         "Extended Depth of Field",
-        "edf/ExtendedDepthOfField.class",
+        "edfgui/ExtendedDepthOfField.class",
         r"extended.?depth|edf",
         "focus fusion",
-        "the native focus fusion (dlm_fiji.microscope)",
+        "the native focus fusion (dlm_fiji.microscope.fuse_focus)",
         "not part of Fiji; " + _JAR_FOLDER.format(jar="Extended_Depth_Field.jar (https://bigwww.epfl.ch/demo/edf)"),
     ),
     Plugin(

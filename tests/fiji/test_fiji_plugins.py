@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dlm_fiji.errors import ConfigurationError, InputError, SetupError
-from dlm_fiji.fiji import deconvolution, nanoj, plugins_available, psf_generator, stitching
+from dlm_fiji.fiji import deconvolution, edf, nanoj, plugins_available, psf_generator, stitching
 from dlm_fiji.fiji.runtime import ImageJSettings
 from dlm_fiji.registration import ElasticSettings
 
@@ -132,6 +132,39 @@ def test_nanoj_is_the_plugins_and_the_papers_schedule_beats_one_run(imagej, gold
     assert error(iterated) < 0.5 * error(nanoj.register_blocks(moving, fixed, 5))
     with pytest.raises(ConfigurationError, match="no schedule 'fit'"):
         nanoj.register_elastic(moving, fixed, schedule="fit")
+
+
+def focus_stack():
+    """A tilted scene: column x is sharp in plane 3 x / width."""
+    from scipy.ndimage import gaussian_filter
+    from skimage import data
+
+    scene = data.camera()[100:228, 100:260].astype(float)
+    depth = np.broadcast_to(np.linspace(0, 3, 160), scene.shape)
+    heights = np.linspace(0, 3, 13)
+    planes = [
+        sum(gaussian_filter(scene, 1e-3 + 1.2 * abs(k - h)) * (np.abs(depth - h) <= 0.125) for h in heights)
+        for k in range(4)
+    ]
+    return np.stack(planes).clip(0, 255).astype(np.uint8), scene, depth
+
+
+@pytest.mark.plugins
+@pytest.mark.parametrize("method", ["variance", "complex-wavelets"])
+def test_extended_depth_of_field_is_sharper_than_the_planes(imagej, method):
+    needs("edf")
+    stack, scene, depth = focus_stack()
+    fused = edf.fuse_focus(stack, method=method)
+    assert fused.image.dtype == np.uint8
+    inner = (slice(8, -8), slice(8, -8))
+    typical = np.mean([np.abs(plane.astype(float) - scene)[inner].mean() for plane in stack])
+    error = np.abs(fused.image.astype(float) - scene)[inner].mean()
+    assert error < (0.5 if method == "variance" else 0.9) * typical
+    assert np.abs(fused.plane - depth)[inner].mean() < 1
+    assert fused.plane.min() == 0
+    assert fused.plane.max() == 3
+    colour = edf.fuse_focus(np.stack([stack, 255 - stack, stack // 2], axis=-1), method="variance")
+    assert colour.image.shape == (128, 160, 3)
 
 
 def test_a_missing_plugin_is_named_before_anything_runs(monkeypatch):

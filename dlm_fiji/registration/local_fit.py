@@ -109,7 +109,7 @@ def _axis(yy: np.ndarray, yx: np.ndarray, xx: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _bent(field: np.ndarray) -> np.ndarray:
-    """Gradient of half the bending energy ∫ dyy² + 2 dyx² + dxx² on a grid of unit spacing; an affine field has none."""
+    """Gradient of half the bending energy ∫ dyy² + 2 dyx² + dxx², nodes one apart; an affine field has none."""
     out = np.zeros_like(field)
     yy = field[:, 2:] - 2 * field[:, 1:-1] + field[:, :-2]
     out[:, 2:] += yy

@@ -246,9 +246,8 @@ def refine_shift(
             columns += _plane(height, width)
         columns.append(_ones(target.size))
         design = np.stack(columns)
-        normal = (design @ design.T).astype(float)
-        right = (design @ target).astype(float)
-        spread_a, spread_b = float(target @ target), normal[2, 2]
+        normal, right, spread_a = _sums(design, target)
+        spread_b = normal[2, 2]
         if spread_a <= 0 or spread_b <= 0:
             return None
         try:
@@ -309,6 +308,23 @@ def _information(gradients_a: np.ndarray, gradients_b: np.ndarray, variance: flo
     chance = np.sqrt((axes**2).T @ power_a * ((axes**2).T @ power_b) * independent / gradients_a.shape[1])
     sure = values - 3 * chance
     return (axes * sure) @ axes.T / (independent * variance)
+
+
+def _sums(design: np.ndarray, target: np.ndarray, chunk: int = 4096) -> tuple[np.ndarray, np.ndarray, float]:
+    """design designᵀ, design target and target², in float64.
+
+    By chunks: more precise in float32, and small enough that the matrix library does not start threads, which
+    would get in the way of those that measure other pairs.
+    """
+    count = len(design)
+    total = np.zeros((count, count + 1))
+    square = 0.0
+    for start in range(0, target.size, chunk):
+        part, aim = design[:, start : start + chunk], target[start : start + chunk]
+        total[:, :count] += part @ part.T
+        total[:, count] += part @ aim
+        square += float(aim @ aim)
+    return total[:, :count], total[:, count], square
 
 
 def _partial_correlation(normal: np.ndarray, right: np.ndarray, spread: float) -> float:

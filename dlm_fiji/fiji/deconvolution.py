@@ -115,7 +115,7 @@ def _deconvolutionlab2(
     command = (
         f"-algorithm RL {iterations} -pad NO NO 0 0 -apo NO NO -norm 1 -constraint no -monitor 0 -verbose mute "
         # Its multithreading returns before it has a result; without an output it would open a window.
-        "-multithreading no -out mip none noshow"
+        "-multithreading no -out stack result noshow nosave"
     )
     with session(), captured_output() as log:
         job = java_class("deconvolution.Deconvolution")("run", command)

@@ -210,7 +210,7 @@ def _deconvolution() -> Iterator[Comparison]:
     with session(), captured_output():
         command = (
             "-algorithm RL 10 -pad NO NO 0 0 -apo NO NO -norm 1 -constraint no -monitor 0 -verbose mute "
-            "-multithreading no -out mip none noshow"
+            "-multithreading no -out stack result noshow nosave"
         )
         job = java_class("deconvolution.Deconvolution")("run", command)
         odd = np.array(job.deconvolve(_signal("image", image), _signal("psf", psf)).getXY(0)).reshape(image.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,13 +88,16 @@ class TestPsfGenerator:
 
 
 @pytest.mark.plugins
-def test_deconvolutionlab2_is_the_plugins(imagej, golden):
+def test_deconvolutionlab2_is_the_plugins_and_leaves_no_file(imagej, golden):
     needs("deconvolutionlab2")
+    before = {folder: set(folder.iterdir()) for folder in (Path.cwd(), Path.home())}
     reference = np.load(golden("richardson_lucy.npz"))
     for count in (1, 10, 50):
         result = deconvolution.richardson_lucy(reference["image"], reference["psf"], count)
         # The PSF is odd: handed over as it is, the plugin would be wrong by up to 99 %.
         np.testing.assert_allclose(result, reference[f"dl2_rl_{count}_psf34"], rtol=1e-5, atol=1e-2)
+    for folder, names in before.items():
+        assert {path for path in folder.iterdir() if path.suffix == ".tif"} <= names
 
 
 @pytest.mark.fiji

@@ -9,7 +9,7 @@ import sys
 from dlm_fiji.networks import BrightfieldNet, FluorescenceGenerator, Discriminator, generator_loss
 BrightfieldNet(blocks=1), FluorescenceGenerator(widths=(2, 2)), Discriminator(2)
 found = {"imagej", "scyjava", "jpype", "openvino", "lightning", "xarray", "cv2"} & set(sys.modules)
-sys.exit(", ".join(sorted(found)))
+sys.exit(", ".join(sorted(found)) or 0)
 """
 
 

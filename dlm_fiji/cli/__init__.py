@@ -18,9 +18,12 @@ COMMANDS = {
     "train": "train",
     "models": "models",
     "export": "export",
+    "compare": "compare",
     "report": "report",
     "calibrate": "calibrate",
     "serve": "serve",
+    "watch": "watch",
+    "install-scripts": "install_scripts",
     "doctor": "doctor",
 }
 """Command name → module of this package with a function ``command``."""

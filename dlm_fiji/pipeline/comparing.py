@@ -1,0 +1,124 @@
+"""One image and one label, without training: the report of a shipped model against Richardson-Lucy."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+
+import numpy as np
+
+from dlm_fiji.errors import InputError
+from dlm_fiji.inference import load_model
+from dlm_fiji.micrograph import (
+    atomic_write,
+    check_content,
+    from_array,
+    open_image,
+    pixel_size_um,
+    save_image,
+    to_array,
+    write_json,
+)
+from dlm_fiji.pipeline.configuration import DeconvolveSettings
+from dlm_fiji.pipeline.context import as_rgb8
+from dlm_fiji.pipeline.run_folder import RunFolder
+from dlm_fiji.registration.sampling import resample
+from dlm_fiji.report import write_report
+from dlm_fiji.steps.brightfield_lucy import brightfield_psf, search_brightfield
+from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures, brightness_gains, compare_regions
+from dlm_fiji.steps.enhancement import enhance
+from dlm_fiji.steps.pairing import find_label, pair_with_label
+
+__all__ = ["compare_image"]
+
+
+def compare_image(
+    image: Path,
+    label: Path,
+    out: Path,
+    model: str = "brightfield-x2.5",
+    optics: DeconvolveSettings | None = None,
+    pixel_um: float | None = None,
+    command: str = "",
+) -> Path:
+    """Compare bicubic, Richardson-Lucy at its best and a model on one bright-field image with a label.
+
+    Parameters
+    ----------
+    image
+        Low-resolution image; the label shows a part of it.
+    label
+        The better lens' image, ``model.scale`` times as finely sampled.
+    out
+        Folder for images and report.
+    optics
+        Of the low-resolution image, for Richardson-Lucy.
+    pixel_um
+        Pixel of the image, where the file does not say.
+
+    Returns
+    -------
+    The report's page. All three methods get the label's brightness (one gain a channel).
+
+    Raises
+    ------
+    InputError
+        The label is not in the image, is the image itself, or a pixel size is missing.
+    """
+    started = time.perf_counter()
+    network = load_model(model)
+    scale = network.scale
+    optics = optics or DeconvolveSettings()
+    low, high = open_image(image), open_image(label)
+    for path, content in ((image, low), (label, high)):
+        check_content(content, str(path))
+    if low.shape == high.shape and np.array_equal(low.values, high.values):
+        raise InputError(f"{label} is the image itself; a label is the same field by a better lens.")
+    pixel = pixel_size_um(low)
+    camera = pixel[0] if pixel is not None else pixel_um
+    if camera is None:
+        raise InputError(f"{image} carries no pixel size, which Richardson-Lucy needs; give it with --pixel.")
+    mosaic = as_rgb8(to_array(low))
+    found = find_label(mosaic, as_rgb8(to_array(high)), label.name, scale)
+    pair = pair_with_label(mosaic, as_rgb8(to_array(high)), found, scale)
+    run = RunFolder(out)
+    run.begin(
+        preset="compare",
+        command=command,
+        settings={"image": str(image), "label": str(label), "deconvolve": optics.model_dump(mode="json")},
+        simulated=False,
+        model={"name": network.name, "sha256": network.sha256},
+        question=f"How much closer to {label.name} does {network.name} come than Richardson-Lucy?",
+    )
+    gains = brightness_gains([(pair.lr, pair.hr)])
+    psfs = [brightfield_psf(optics.na, optics.condenser_na, w, camera / scale, camera) for w in optics.wavelengths_um]
+    rival = search_brightfield(
+        pair.lr, psfs, scale, optics.iterations, lambda e: area_measures(e, pair.hr)["ssim"], gains
+    )
+    bicubic = np.rint(np.clip(resample(pair.lr.astype(np.float32), scale), 0, 255)).astype(np.uint8)
+    enhanced = enhance(from_array(pair.lr, camera), network)
+    made = enhanced.attrs.pop("provenance")
+    images = {
+        "bicubic": apply_gains(bicubic, gains),
+        "richardson_lucy": rival.image,
+        "network": apply_gains(as_rgb8(to_array(enhanced)), gains),
+    }
+    folder = run.folder("evaluate")
+    save_image(from_array(pair.lr, camera), folder / "input.tif")
+    for name, picture in {**images, "label": pair.hr}.items():
+        facts = {"made_by": "dlm_fiji compare", "method": name, **(made if name == "network" else {})}
+        save_image(from_array(picture, camera / scale), folder / f"{name}.tif", provenance=facts)
+    area = compare_regions(images, pair.hr)
+    area["richardson_lucy"]["iterations"] = rival.iterations
+    measured_on = f"luminance Y of 8-bit RGB, data range 255, {BORDER} px border left out"
+    write_json(folder / "metrics.json", {"test_area": area, "measured_on": measured_on, "gains": gains})
+    search = run.folder("deconvolve") / "search.csv"
+    with atomic_write(search) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["iterations", "ssim"])
+        writer.writerows((number, f"{value:.6f}") for number, value in rival.scores)
+    note = f"{rival.iterations} iterations, chosen with the label"
+    run.finish("deconvolve", "", 0.0, {"engine": "native", "note": note})
+    run.finish("evaluate", "", time.perf_counter() - started, {"engine": "native", "note": f"{network.name}"})
+    return write_report(out)

@@ -78,13 +78,15 @@ def arrange_by_content(finder: LinkFinder, count: int, min_correlation: float) -
     links: list[tuple[float, int, int, np.ndarray]] = []
     for i in range(count):
         for j in range(i + 1, count):
-            for _, lag in correlation_peaks(images[i], images[j], np.zeros(2), size - 12, 4)[:2]:
+            found = correlation_peaks(images[i], images[j], np.zeros(2), size - 12, 12)
+            # a narrow strip agrees easily by chance: what counts is correlation over area
+            found.sort(key=lambda peak: -peak[0] * np.sqrt(np.prod(np.maximum(size - np.abs(peak[1]), 0))))
+            for _, lag in found[:4]:
                 fit = refine_shift(images[i], images[j], lag)
-                # a strip of a few pixels may agree by chance: a link needs gradients that both tiles share,
-                # both ways
-                if fit is None or fit.correlation < min_correlation or np.linalg.eigvalsh(fit.information)[0] <= 0:
-                    continue
-                links.append((fit.correlation * np.sqrt(fit.pixels), i, j, fit.shift * factor))
+                # a link needs gradients that both tiles share, in both directions
+                sure = fit is not None and np.linalg.eigvalsh(fit.information)[0] > 0
+                if fit is not None and sure and fit.correlation >= min_correlation:
+                    links.append((fit.correlation * np.sqrt(fit.pixels), i, j, fit.shift * factor))
     links.sort(key=lambda link: -link[0])
     group = np.arange(count)
     position = np.zeros((count, 2))

@@ -55,8 +55,10 @@ class StitchSettings(Settings):
     sigma: float = setting(0.8, "Gaussian smoothing before the sub-pixel fit", unit="px", ge=0)
     coarsest_side: int = setting(192, "Tile side at which the first search is done", unit="px", ge=32)
     channel: int | None = setting(None, "Reference channel; by default grey (luma of RGB, else the mean)", ge=0)
-    flat_field: Literal["none", "estimate"] = setting(
-        "none", "estimate: one flat field from all tiles, divided out before correlation and fusion"
+    flat_field: Literal["links", "estimate", "none"] = setting(
+        "links",
+        "links: one flat field is estimated from nine tiles or more and used for measuring alone; estimate: the "
+        "mosaic is divided by it too; none",
     )
     fusion: Fusion = setting("linear", "Blending where tiles overlap")
     interpolation: Literal["cubic", "quintic", "linear", "nearest"] = setting(
@@ -86,7 +88,7 @@ def stitch(
         Instead of ``grid``: nominal positions (N, 2) y, x px, from the stage (:func:`read_stage_positions`)
         or a file (:func:`read_tile_configuration`). With ``order="unknown"`` neither is needed.
     flat_field
-        (H, W[, C]) divided out of every tile, or ``"estimate"``.
+        (H, W[, C]) divided out of every tile; or one of the words of :class:`StitchSettings`.
     settings, **changes
         :class:`StitchSettings`, or its fields as keywords (``overlap``, ``order``, …).
 
@@ -113,13 +115,18 @@ def stitch(
     source = TileSource(tiles, given)
     stage, pairs = _nominal(source, grid, positions, s)  # wrong layouts are refused before anything is computed
     seconds: dict[str, float] = {}
-    if s.flat_field == "estimate" and given is None:
+    measured = source
+    if given is None and (s.flat_field == "estimate" or (s.flat_field == "links" and len(source) >= 9)):
         from dlm_fiji.microscope import estimate_flat_field
 
-        field = estimate_flat_field([source.read(i) for i in _spread(len(source), 64)])
-        source = TileSource(tiles, field)
+        some = [source.read(i) for i in _spread(len(source), 36)]
+        if any(tile.any() for tile in some):
+            measured = TileSource(tiles, estimate_flat_field(some))
+        if s.flat_field == "estimate":
+            source = measured
         seconds["flat_field"] = time.perf_counter() - started
-    mosaic = _solve(source, stage, pairs, s)
+    mosaic = _solve(measured, stage, pairs, s)
+    mosaic.tiles = source
     mosaic.seconds = {**seconds, **mosaic.seconds, "total": time.perf_counter() - started}
     return mosaic
 

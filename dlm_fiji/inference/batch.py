@@ -15,7 +15,7 @@ import xarray as xr
 from dlm_fiji.errors import DlmError, InputError
 from dlm_fiji.inference.model_files import Model
 from dlm_fiji.inference.prediction import InferenceSettings, predict, prepare_model
-from dlm_fiji.inference.streaming import _is_large, stream_file
+from dlm_fiji.inference.streaming import is_large, stream_file
 from dlm_fiji.micrograph import is_image_file, open_image, save_image
 
 __all__ = ["BatchItem", "expand_inputs", "predict_batch"]
@@ -138,7 +138,7 @@ def _read_ahead(
 
 def _load(path: Path) -> xr.DataArray | None:
     """The image, or None where it is to be streamed."""
-    return None if _is_large(path) else open_image(path)
+    return None if is_large(path) else open_image(path)
 
 
 def _targets(names: list[Path], folder: Path) -> list[Path]:

@@ -90,8 +90,9 @@ def predict(
     -----
     Self-feeding: Rivenson et al. 2017, doi:10.1364/OPTICA.4.001437, figs. S5 and S6.
     """
-    if settings is not None and tile == "auto" and passes == 1:
-        tile, passes = settings.tile, settings.passes
+    if settings is not None:  # an argument left at its default does not overrule the settings
+        tile = settings.tile if tile == "auto" else tile
+        passes = settings.passes if passes == 1 else passes
     settings = InferenceSettings.of(settings, tile="whole" if tile is None else tile, passes=passes, **changes)
     model = prepare_model(model)
     started = time.perf_counter()

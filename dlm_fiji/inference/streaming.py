@@ -19,7 +19,7 @@ from dlm_fiji.inference.prediction import InferenceSettings, predict, prepare_mo
 from dlm_fiji.inference.windows import Progress, enhance_windows, ratio_of
 from dlm_fiji.micrograph import PyramidWriter, RegionReader, open_image, open_region_reader, save_image
 
-__all__ = ["predict_file", "stream_file"]
+__all__ = ["is_large", "predict_file", "stream_file"]
 
 LARGE = 64_000_000
 """Pixels (rows by columns) from which a file is streamed."""
@@ -45,7 +45,7 @@ def predict_file(
     model = prepare_model(model)
     settings = InferenceSettings.of(settings)
     if stream is None:
-        stream = _is_large(source)
+        stream = is_large(source)
     if stream:
         return stream_file(model, source, target, settings, progress)
     record: dict[str, Any] = {}
@@ -163,7 +163,8 @@ def measured_scaling(model: Model, reader: RegionReader, full_scale: float | Non
     return Scaling(low, (model.card.intensity_range[1] / (high - low)) if high > low else 1.0)
 
 
-def _is_large(source: str | os.PathLike[str]) -> bool:
+def is_large(source: str | os.PathLike[str]) -> bool:
+    """Whether a file is streamed by default: more than 64 million pixels, readable in parts."""
     # A file of so few bytes holds no such image, whatever its compression; do not open it twice for that.
     path = Path(source)
     if path.is_file() and path.stat().st_size < LARGE / 50:

@@ -157,6 +157,8 @@ def test_passes_and_keep_scale():
     once = predict(model, image, settings=TORCH)
     twice = predict(model, image, passes=2, settings=TORCH)
     np.testing.assert_allclose(twice, predict(model, np.clip(once, 0, 1), settings=TORCH), atol=1e-5)
+    both = InferenceSettings.of(TORCH, passes=2)
+    np.testing.assert_array_equal(predict(model, image, tile="whole", settings=both), twice)
     kept = predict(model, image, passes=2, keep_scale=True, settings=TORCH)
     reduced = np.clip(once, 0, 1).reshape(20, 2, 25, 2, 3).mean((1, 3))
     np.testing.assert_allclose(kept, predict(model, reduced, settings=TORCH), atol=1e-5)

@@ -38,9 +38,7 @@ class Grid:
             self.padded = shape
         else:
             # One PSF between the image and its own repetition: half of it belongs to either side.
-            self.padded = tuple(
-                int(next_fast_len(n + p - 1, real=True)) for n, p in zip(shape, psf_shape, strict=True)
-            )
+            self.padded = tuple(int(next_fast_len(n + p - 1, real=True)) for n, p in zip(shape, psf_shape, strict=True))
         self.before = tuple((m - n) // 2 for m, n in zip(self.padded, shape, strict=True))
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:
@@ -53,7 +51,7 @@ class Grid:
             return padded
         for axis, (size, total, start) in enumerate(zip(self.shape, self.padded, self.before, strict=True)):
             image = _continued(image, axis, size, total, start)
-        return image.contiguous()
+        return image
 
     def cut(self, padded: torch.Tensor) -> torch.Tensor:
         """The part of a padded array that is the image; a view."""
@@ -62,20 +60,24 @@ class Grid:
 
 def _continued(image: torch.Tensor, axis: int, size: int, total: int, start: int) -> torch.Tensor:
     """The image with mirror images beyond both ends of one axis, cross-faded where they meet."""
-    position = np.arange(total) - start
     gap = total - size
-    # Steps beyond the last pixel, going round; 0 inside the image.
-    beyond = np.where(position >= size, position - size + 1, np.where(position < 0, position + gap + 1, 0))
-    inside = beyond == 0
-    after = _mirrored(size - 1 + beyond, size)
-    ahead = _mirrored(beyond - gap - 1, size)
-    fade = 0.5 - 0.5 * np.cos(np.pi * np.where(inside, 0, beyond) / (gap + 1))
-    first = torch.as_tensor(np.where(inside, position, after), device=image.device)
-    second = torch.as_tensor(np.where(inside, position, ahead), device=image.device)
-    shape = [1] * image.ndim
+    if gap == 0:
+        return image
+    shape = list(image.shape)
     shape[axis] = total
-    weight = torch.as_tensor(fade, dtype=image.dtype, device=image.device).reshape(shape)
-    return torch.lerp(image.index_select(axis, first), image.index_select(axis, second), weight)
+    result = image.new_empty(shape)
+    result.narrow(axis, start, size).copy_(image)
+    # Steps beyond the last pixel, going round to the first one.
+    beyond = np.arange(1, gap + 1)
+    after = torch.as_tensor(_mirrored(size - 1 + beyond, size), device=image.device)
+    ahead = torch.as_tensor(_mirrored(beyond - gap - 1, size), device=image.device)
+    fade = torch.as_tensor(0.5 - 0.5 * np.cos(np.pi * beyond / (gap + 1)), dtype=image.dtype, device=image.device)
+    weight = fade.reshape([-1 if a == axis else 1 for a in range(image.ndim)])
+    margin = torch.lerp(image.index_select(axis, after), image.index_select(axis, ahead), weight)
+    tail = gap - start
+    result.narrow(axis, start + size, tail).copy_(margin.narrow(axis, 0, tail))
+    result.narrow(axis, 0, start).copy_(margin.narrow(axis, tail, start))
+    return result
 
 
 def _mirrored(index: np.ndarray, size: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ def first_guess(data: torch.Tensor, initial: Any, background: float) -> torch.Te
     """The estimate before the first update."""
     if isinstance(initial, str):
         if initial == "image":
-            return (data - background).clamp(min=0)
+            return (data - background).clamp_(min=0) if background > 0 else data
         if initial == "constant":
             return torch.full_like(data, float((data - background).clamp(min=0).mean()))
         raise ConfigurationError(f"initial is 'image', 'constant' or an array, not {initial!r}.")
@@ -24,8 +25,7 @@ def first_guess(data: torch.Tensor, initial: Any, background: float) -> torch.Te
     start = start.to(device=data.device, dtype=data.dtype)
     if start.shape != data.shape:
         raise InputError(
-            f"The first guess has the shape {tuple(start.shape)}, the image {tuple(data.shape)}: they must "
-            "agree."
+            f"The first guess has the shape {tuple(start.shape)}, the image {tuple(data.shape)}: they must agree."
         )
     if not bool(torch.isfinite(start).all()) or float(start.min()) < 0:
         raise InputError("The first guess must be finite and not negative.")
@@ -50,8 +50,7 @@ def checked(
         )
     if kernel.ndim != data.ndim:
         raise InputError(
-            f"The image has {data.ndim} axes and the point spread function {kernel.ndim}: give one of the "
-            "same kind."
+            f"The image has {data.ndim} axes and the point spread function {kernel.ndim}: give one of the same kind."
         )
     if any(p > n for p, n in zip(kernel.shape, data.shape, strict=True)):
         raise InputError(
@@ -59,21 +58,23 @@ def checked(
             f"{tuple(data.shape)}: crop it "
             "or deconvolve a larger field."
         )
+    highest = {}
     for name, array in (("image", data), ("point spread function", kernel)):
-        if not bool(torch.isfinite(array).all()):
+        # One pass: NaN and infinity come through as the extremes.
+        low, high = (float(v) for v in torch.aminmax(array))
+        if not (math.isfinite(low) and math.isfinite(high)):
             raise InputError(f"The {name} holds NaN or infinite values: replace them before deconvolving.")
-        if float(array.min()) < 0:
+        if low < 0:
             raise InputError(
-                f"The {name} holds negative values (lowest {float(array.min()):.4g}), and counts of light "
-                "cannot be: "
-                "add back a subtracted background or clip at 0."
+                f"The {name} holds negative values (lowest {low:.4g}), and counts of light cannot be: add back "
+                "a subtracted background or clip at 0."
             )
-    total = float(kernel.sum(dtype=torch.float64))
-    if total <= 0:
+        highest[name] = high
+    if highest["point spread function"] == 0:
         raise InputError("The point spread function is zero everywhere.")
-    if float(data.max()) <= 0:
+    if highest["image"] == 0:
         raise InputError("The image is zero everywhere, so there is nothing to deconvolve.")
-    return data, kernel / total
+    return data, kernel / float(kernel.sum(dtype=torch.float64))
 
 
 def _native(array: Any) -> np.ndarray:

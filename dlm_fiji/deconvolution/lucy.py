@@ -181,10 +181,13 @@ def steps(
     adjoint = transfer.conj().resolve_conj()
     pixels = float(np.prod(shape))
 
-    pedestal = 1e-6 * float(data.square().mean().sqrt())
+    pedestal = 1e-6 * float(torch.linalg.vector_norm(data)) / data.numel() ** 0.5
     offset = settings.background + pedestal
+    threshold = settings.damping * float(data.max())
+    # A pixel of 0 would stay 0 for ever: the first guess is lifted to the pedestal.
     start = first_guess(data, initial, settings.background)
-    estimate = grid.embed(start).clamp_(min=pedestal)  # a pixel of 0 would stay 0 for ever
+    padded = grid.embed(data)
+    estimate = (padded if start is data else grid.embed(start)).clamp(min=pedestal)
     weights = normal = None
     if settings.boundary == "weights":
         weights = grid.embed(torch.ones_like(data))
@@ -192,11 +195,8 @@ def steps(
         # Outside the PSF's reach the data say nothing about the object: leave it at zero there.
         seen = normal > 1e-2
         normal = torch.where(seen, 1 / normal.clamp(min=1e-2), torch.zeros_like(normal))
-        estimate = torch.where(
-            seen, torch.where(weights > 0, estimate, start.mean()), torch.zeros_like(estimate)
-        )
-    threshold = settings.damping * float(data.max())
-    data = grid.embed(data).add_(pedestal)
+        estimate = torch.where(seen, torch.where(weights > 0, estimate, start.mean()), torch.zeros_like(estimate))
+    data = padded.add_(pedestal)
 
     previous = None
     corrections: list[torch.Tensor] = []

@@ -106,15 +106,12 @@ def search(
     counts = tuple(sorted({int(n) for n in iterations}))
     dampings = tuple(float(t) for t in damping)
     if not counts or not dampings or counts[0] < 1:
-        raise ConfigurationError(
-            "A search needs at least one damping and one number of iterations of 1 or more."
-        )
+        raise ConfigurationError("A search needs at least one damping and one number of iterations of 1 or more.")
     data = np.asarray(image)
     margin = max(5, max(np.asarray(psf).shape[-2:]) // 2) if border is None else border
     if min(data.shape[-2:]) <= 2 * margin:
         raise InputError(
-            f"With a border of {margin} pixels nothing of the image {data.shape} is left to judge: lower "
-            "border."
+            f"With a border of {margin} pixels nothing of the image {data.shape} is left to judge: lower border."
         )
     judge, criterion, lag = _judge(data, reference, score, data_range, margin)
 
@@ -189,9 +186,7 @@ def residual_whiteness(data: torch.Tensor, blurred: torch.Tensor) -> float:
     if power == 0:
         return 0.0
     axes = (-2, -1)
-    correlation = torch.fft.irfft2(
-        torch.fft.rfft2(residual, dim=axes).abs().square(), s=residual.shape[-2:], dim=axes
-    )
+    correlation = torch.fft.irfft2(torch.fft.rfft2(residual, dim=axes).abs().square(), s=residual.shape[-2:], dim=axes)
     if correlation.ndim == 3:
         correlation = correlation.mean(0)
     correlation = correlation / (power * float(np.prod(residual.shape[-2:])))

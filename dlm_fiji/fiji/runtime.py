@@ -97,6 +97,8 @@ def start(settings: ImageJSettings | None = None, **changes: Any) -> Runtime:
     **changes
         Single settings by name.
 
+    Where Java with ImageJ runs already in this process (Fiji's Python mode, or the user's own PyImageJ), that is used.
+
     Raises
     ------
     SetupError
@@ -114,6 +116,10 @@ def start(settings: ImageJSettings | None = None, **changes: Any) -> Runtime:
                     "start a new process to use another Fiji, plugins folder or memory."
                 )
             return _runtime
+        adopted = _adopt(wanted)
+        if adopted is not None:
+            _runtime = adopted
+            return adopted
         if _failed is not None:
             raise SetupError(f"Java could not be started in this process ({_failed}); start a new process.")
         check = _check(wanted)
@@ -125,6 +131,28 @@ def start(settings: ImageJSettings | None = None, **changes: Any) -> Runtime:
             _failed = " ".join(str(error).split())[:200] or type(error).__name__
             raise SetupError(f"ImageJ did not start: {_failed}.") from error
         return _runtime
+
+
+def _adopt(wanted: ImageJSettings) -> Runtime | None:
+    """The ImageJ that runs already: in Fiji's own Python mode, or started by the user with PyImageJ."""
+    jpype = sys.modules.get("jpype")
+    if jpype is None or not jpype.isJVMStarted():
+        return None
+    import scyjava
+
+    try:
+        version = str(scyjava.jimport("ij.IJ").getVersion())
+    except Exception as error:
+        raise SetupError(
+            "Java already runs in this process, without ImageJ; start a new process, or start ImageJ first."
+        ) from error
+    system = scyjava.jimport("java.lang.System")
+    text = str(system.getProperty("java.version"))
+    home = Path(str(system.getProperty("java.home")))
+    java = JavaChoice(home, text, int(text.split(".")[0]), "the Java that ran already")
+    heap = int(scyjava.jimport("java.lang.Runtime").getRuntime().maxMemory()) // 2**20
+    scyjava.when_jvm_stops(_end_pools)
+    return Runtime("fiji", "the ImageJ that ran already", version, java, heap, wanted)
 
 
 def java_class(name: str) -> Any:

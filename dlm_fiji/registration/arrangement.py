@@ -79,14 +79,14 @@ def arrange_by_content(finder: LinkFinder, count: int, min_correlation: float) -
     for i in range(count):
         for j in range(i + 1, count):
             found = correlation_peaks(images[i], images[j], np.zeros(2), size - 12, 12)
-            # a narrow strip agrees easily by chance: what counts is correlation over area
-            found.sort(key=lambda peak: -peak[0] * np.sqrt(np.prod(np.maximum(size - np.abs(peak[1]), 0))))
             for _, lag in found[:4]:
                 fit = refine_shift(images[i], images[j], lag)
                 # a link needs gradients that both tiles share, in both directions
                 sure = fit is not None and np.linalg.eigvalsh(fit.information)[0] > 0
                 if fit is not None and sure and fit.correlation >= min_correlation:
-                    links.append((fit.correlation * np.sqrt(fit.pixels), i, j, fit.shift * factor))
+                    # Fisher's z: a wide overlap that agrees a little weighs less than a narrow one that agrees well
+                    weight = np.arctanh(min(fit.correlation, 0.999)) * np.sqrt(fit.pixels)
+                    links.append((float(weight), i, j, fit.shift * factor))
     links.sort(key=lambda link: -link[0])
     group = np.arange(count)
     position = np.zeros((count, 2))

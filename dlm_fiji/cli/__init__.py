@@ -24,9 +24,10 @@ COMMANDS = {
     "serve": "serve",
     "watch": "watch",
     "install-scripts": "install_scripts",
+    "uninstall-scripts": "install_scripts:uninstall_command",
     "doctor": "doctor",
 }
-"""Command name → module of this package with a function ``command``."""
+"""Command name → module of this package, with its function where that is not ``command``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pass
 
     for name, module in COMMANDS.items():
-        app.command(name)(importlib.import_module(f"dlm_fiji.cli.{module}").command)
+        file, _, function = module.partition(":")
+        app.command(name)(getattr(importlib.import_module(f"dlm_fiji.cli.{file}"), function or "command"))
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]

@@ -59,8 +59,12 @@ def collect(start_imagej: bool = True) -> list[Finding]:
 
 def command(
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    fiji: Annotated[Path | None, typer.Option(help="Fiji folder to look at (or DLM_FIJI_HOME).")] = None,
+    plugins: Annotated[Path | None, typer.Option(help="Folder of plugin jars (or DLM_FIJI_PLUGINS).")] = None,
 ) -> int:
     """Say what this machine has for dlm_fiji, what is missing, and what to do."""
+    given = {"DLM_FIJI_HOME": fiji, "DLM_FIJI_PLUGINS": plugins}
+    os.environ.update({variable: str(value) for variable, value in given.items() if value is not None})
     return doctor(json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -18,6 +19,9 @@ def command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; ./dlm_demo for the demo.")] = None,
     engine: Annotated[str | None, typer.Option(help="native, or fiji for the plugins the papers used.")] = None,
+    fiji: Annotated[Path | None, typer.Option(help="Fiji folder to use, offline (or DLM_FIJI_HOME).")] = None,
+    plugins: Annotated[Path | None, typer.Option(help="Folder of plugin jars (or DLM_FIJI_PLUGINS).")] = None,
+    memory: Annotated[float | None, typer.Option(help="Java's largest heap, GiB (or DLM_FIJI_MEMORY).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     log: Annotated[Path | None, typer.Option(help="Append every line to this file.")] = None,
 ) -> None:
@@ -30,6 +34,8 @@ def command(
     from dlm_fiji.pipeline.configuration import PRESETS, PipelineSettings
     from dlm_fiji.pipeline.console import Console
 
+    given = {"DLM_FIJI_HOME": fiji, "DLM_FIJI_PLUGINS": plugins, "DLM_FIJI_MEMORY": memory}
+    os.environ.update({variable: str(value) for variable, value in given.items() if value is not None})
     name = config or "demo"
     if name in PRESETS:
         settings, target = preset(name), out or Path(f"dlm_{name}")

@@ -235,11 +235,13 @@ def main() -> None:
     parser.add_argument("--golden", type=Path, help="folder with nanoj_elastic.npz")
     parser.add_argument("--lung", type=Path, help="folder with the lung sections and landmarks")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--no-known", action="store_true", help="leave the known warps out")
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     names = [name for name in METHODS if not args.no_peers or name.startswith("dlm_fiji")]
     print(f"{os.cpu_count()} cores")
-    known_warps(args.image, names)
+    if not args.no_known:
+        known_warps(args.image, names)
     if args.golden:
         nanoj(args.golden, names)
     if args.lung:

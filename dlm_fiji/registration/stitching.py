@@ -117,11 +117,7 @@ def stitch(
     seconds: dict[str, float] = {}
     measured = source
     if given is None and (s.flat_field == "estimate" or (s.flat_field == "links" and len(source) >= 9)):
-        from dlm_fiji.microscope import estimate_flat_field
-
-        some = [source.read(i) for i in _spread(len(source), 36)]
-        if any(tile.any() for tile in some):
-            measured = TileSource(tiles, estimate_flat_field(some))
+        measured = TileSource(tiles, _estimated(source, s))
         if s.flat_field == "estimate":
             source = measured
         seconds["flat_field"] = time.perf_counter() - started
@@ -129,6 +125,23 @@ def stitch(
     mosaic.tiles = source
     mosaic.seconds = {**seconds, **mosaic.seconds, "total": time.perf_counter() - started}
     return mosaic
+
+
+def _estimated(source: TileSource, s: StitchSettings) -> np.ndarray | None:
+    """The tiles' flat field: of the grey image where it only serves measuring, of each colour otherwise."""
+    from dlm_fiji.microscope import estimate_flat_field
+
+    def read(index: int) -> np.ndarray:
+        if s.flat_field == "estimate":
+            return source.read(index)
+        grey = source.grey(index, s.channel)
+        # in the tiles' own type, which says where a pixel is saturated
+        return np.rint(grey).astype(source.dtype) if source.dtype.kind in "ui" else grey
+
+    try:
+        return estimate_flat_field(read(index) for index in _spread(len(source), 36))
+    except InputError:
+        return None  # black tiles have no flat field; stitching says what it can say about them
 
 
 def _spread(count: int, most: int) -> list[int]:

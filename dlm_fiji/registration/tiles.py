@@ -140,7 +140,11 @@ class TileSource:
 
     def grey(self, index: int, channel: int | None = None) -> np.ndarray:
         """Tile ``index`` as one float32 channel, flat-field corrected; whatever is not finite is set to 0."""
-        image = to_grey(self.corrected(index), channel)
+        if self.flat_field is not None and self.flat_field.shape[2:] in ((), (1,)):
+            # one field for all colours: the same result as correcting first, for a third of the work
+            image = to_grey(self.read(index), channel) / self.flat_field.reshape(self.shape[:2])
+        else:
+            image = to_grey(self.corrected(index), channel)
         if self.dtype.kind == "f" and not np.isfinite(image).all():
             image = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
         return image

@@ -83,10 +83,10 @@ def bspline(moving: np.ndarray, fixed: np.ndarray, affine: bool = False) -> np.n
     before = None
     if affine:
         start = sitk.CenteredTransformInitializer(
-            f, m, sitk.AffineTransform(2), sitk.CenteredTransformInitializerFilter.GEOMETRY
+            f, m, sitk.AffineTransform(2), sitk.CenteredTransformInitializerFilter.MOMENTS
         )
         method.SetInitialTransform(start, inPlace=False)
-        method.SetOptimizerAsRegularStepGradientDescent(2.0, 1e-4, 300)
+        method.SetOptimizerAsGradientDescent(1.0, 300, 1e-6, 10, method.EachIteration)
         method.SetOptimizerScalesFromPhysicalShift()
         method.SetShrinkFactorsPerLevel([8, 4, 2])
         method.SetSmoothingSigmasPerLevel([4, 2, 1])

@@ -32,9 +32,7 @@ def test_every_point_of_the_surface_is_a_single_run(scene):
             single = ssim(richardson_lucy(image, psf, count, damping=damping), truth, span, border=12)
             assert result.surface[row, column] == pytest.approx(single, abs=1e-6)
     assert result.score == result.surface.max()
-    np.testing.assert_array_equal(
-        result.image, richardson_lucy(image, psf, result.iterations, damping=result.damping)
-    )
+    np.testing.assert_array_equal(result.image, richardson_lucy(image, psf, result.iterations, damping=result.damping))
 
 
 def test_one_pass_for_each_damping(scene, monkeypatch):

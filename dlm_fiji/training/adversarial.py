@@ -212,7 +212,10 @@ def train_adversarial(
             done = state.step - first
             metrics |= {"loss": loss, "lr": rate, "seconds": before + now}
             metrics["patches_per_second"] = done * settings.batch / now
-            metrics["seconds_left"] = now / done * (total - state.step)
+            left = now / done * (total - state.step)
+            if settings.time_limit_s is not None:
+                left = min(left, settings.time_limit_s - before - now)
+            metrics["seconds_left"] = max(0.0, left)
             progress(state.step, total, dict(metrics))
     if state.history[-1]["step"] != state.step:
         validate(settings.rate_at(1.0))

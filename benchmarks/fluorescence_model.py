@@ -5,8 +5,8 @@ Not shipped: 1,736 steps of the mse kind in 6.5 minutes on one busy core raise t
 BPAE) from 0.819 to about 0.90, but on the real pair give 0.345, below the wide-field image itself (0.397) and
 Richardson-Lucy at its best (0.713).
 
-    python benchmarks/fluorescence_model.py train  DATA OUT [--minutes 12] [--kind mse|content] [--start
-    MODEL] python benchmarks/fluorescence_model.py judge  DATA MODEL [MODEL ...]
+    python benchmarks/fluorescence_model.py train DATA OUT [--minutes 12] [--kind mse|content|gan]
+    python benchmarks/fluorescence_model.py judge DATA MODEL [MODEL ...]
 
 Labels: BPAE actin and nuclei (left two thirds; the rest validates), fields of nuclei. Judged on the real pair
 of BioSR (wide-field and structured illumination of the same F-actin, 502²): the wide-field image reduced

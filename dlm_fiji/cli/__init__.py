@@ -25,6 +25,7 @@ COMMANDS = {
     "watch": "watch",
     "install-scripts": "install_scripts",
     "uninstall-scripts": "install_scripts:uninstall_command",
+    "compare-engines": "compare_engines",
     "doctor": "doctor",
 }
 """Command name → module of this package, with its function where that is not ``command``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dlm_fiji.errors import InputError
 from dlm_fiji.micrograph import (
@@ -66,7 +67,8 @@ def stitch(context: Context) -> dict[str, Any]:
     files = sorted((context.run.path / "illumination" / "tiles").glob("*.tif"))
     mosaic = stitch_tiles(files, context.grid, context.settings.stitch, context.settings.engine)
     pixel = pixel_size_um(open_image(files[0])) or context.settings.input.pixel_um
-    image = mosaic.image
+    rows, columns = covered(mosaic.positions - mosaic.origin, mosaic.tiles.shape[:2], mosaic.shape[:2])
+    image = mosaic.region(rows, columns)
     facts = context.provenance("stitch", engine=mosaic.engine)
     save_image(from_array(image, pixel), folder / "mosaic.tif", provenance=facts)
     write_json(
@@ -149,6 +151,23 @@ def register(context: Context) -> dict[str, Any]:
     note = f"block shifts {np.mean(shifts):.3f} px RMS" if shifts else "without blocks"
     engine = "native" if settings.engine == "native" else "native, then NanoJ-Core"
     return {"engine": engine, "note": f"shift, rotation, scale; {note}"}
+
+
+def covered(positions: NDArray[np.float64], tile: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of the mosaic without the ragged edge that the stage's errors leave uncovered.
+
+    ``positions`` are relative to the mosaic of ``shape``. An edge more ragged than a tenth of a tile is left as it
+    is: then tiles are missing, and their neighbours' content must not be cut away.
+    """
+    slices = []
+    for axis in (0, 1):
+        starts, size = positions[:, axis], tile[axis]
+        low = int(np.ceil(starts[starts < starts.min() + size / 2].max()))
+        high = int(np.floor(starts[starts > starts.max() - size / 2].min() + size))
+        low = low if low <= size / 10 else 0
+        high = high if shape[axis] - high <= size / 10 else shape[axis]
+        slices.append(slice(low, high))
+    return slices[0], slices[1]
 
 
 def assign_roles(count: int) -> list[str]:

@@ -7,20 +7,24 @@ from typing import Any
 
 import xarray as xr
 
+from dlm_fiji.fiji import takes_imageplus
 from dlm_fiji.inference import Model, predict
 
 __all__ = ["enhance"]
 
 
+@takes_imageplus("enhanced")
 def enhance(
     image: xr.DataArray,
-    model: Model | str,
+    model: Model | str = "brightfield-x2.5",
     *,
     passes: int = 1,
     progress: Callable[[int, int], None] | None = None,
     **changes: Any,
 ) -> xr.DataArray:
     """The enhanced image; ``attrs["provenance"]`` says by which model, backend and version.
+
+    In Fiji's Python mode ``image`` may be an ``ij.ImagePlus``; then the result is one too, titled ``NAME [enhanced]``.
 
     Raises
     ------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.pipeline.assemble import assign_roles
+from dlm_fiji.pipeline.assemble import assign_roles, covered
 from dlm_fiji.pipeline.learn import clear_part
 
 
@@ -45,3 +45,23 @@ def _random(rng: np.random.Generator) -> tuple[int, int, int, int]:
     y, x = (int(v) for v in 2 * rng.integers(0, 40, 2))
     h, w = (int(v) for v in 2 * rng.integers(4, 30, 2))
     return y, x, y + h, x + w
+
+
+def test_the_ragged_edge_is_cut_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    nominal = np.array([(60.0 * r, 60.0 * c) for r in range(3) for c in range(3)])
+    positions = nominal + rng.uniform(-1.5, 1.5, nominal.shape)
+    positions -= positions.min(0)
+    shape = tuple(int(n) for n in np.ceil(positions.max(0)) + 80)
+    rows, columns = covered(positions, (80, 80), shape)
+    seen = np.zeros(shape, bool)
+    for y, x in positions:
+        seen[int(np.ceil(y)) : int(np.floor(y)) + 80, int(np.ceil(x)) : int(np.floor(x)) + 80] = True
+    assert seen[rows, columns].all()
+    assert seen[rows, columns].size > 0.93 * seen.size
+
+
+def test_a_missing_corner_tile_cuts_nothing_away() -> None:
+    positions = np.array([(0.0, 60.0), (60.0, 0.0), (60.0, 60.0), (20.0, 0.0)])
+    rows, columns = covered(positions, (80, 80), (140, 140))
+    assert (rows.start, rows.stop, columns.start, columns.stop) == (0, 140, 0, 140)

@@ -33,8 +33,6 @@ JARS: tuple[tuple[str, str, str], ...] = (
     ),
 )
 
-CENTRAL = "https://repo.maven.apache.org/maven2/"
-
 
 def jars(timeout_s: float = 50.0) -> list[Path]:
     """The jars of ImageJ 1.54p, fetched from Maven Central when they are not in the local Maven cache.
@@ -99,7 +97,7 @@ def _fetch(timeout_s: float) -> None:
     worker.start()
     worker.join(timeout_s)
     advice = (
-        f"ImageJ {IMAGEJ_VERSION} could not be fetched from Maven Central ({CENTRAL}): {{why}}; "
+        f"ImageJ {IMAGEJ_VERSION} could not be fetched from Maven Central: {{why}}; "
         "connect to the network for the first start, or give a Fiji folder with --fiji or DLM_FIJI_HOME."
     )
     if worker.is_alive():
@@ -114,9 +112,10 @@ def _build() -> Any:
     import jgo
     import jgo.maven
     import requests
+    from jgo.constants import MAVEN_CENTRAL_URL
 
     # jgo would try every one of its addresses in turn, with a wait at each: ask once whether there is a network.
-    requests.head(CENTRAL + JARS[0][1], timeout=(10, 10), allow_redirects=True).raise_for_status()
+    requests.head(f"{MAVEN_CENTRAL_URL}/{JARS[0][1]}", timeout=(10, 10), allow_redirects=True).raise_for_status()
     logging.getLogger("jgo").setLevel(logging.ERROR)
     endpoint = "+".join(name for name, _, _ in JARS if "javassist" not in name)
     # update: a cached jgo environment must not hide a jar that was deleted from the Maven cache.

@@ -70,6 +70,8 @@ def test_java_error_reaches_python_and_ctrl_c_stays_with_python(python):
     code = """
 import os, signal, time
 from dlm_fiji import fiji
+# A job in the background of a shell is born with SIGINT ignored; here it is as in the foreground.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 fiji.start()
 try:
     os.kill(os.getpid(), signal.SIGINT)

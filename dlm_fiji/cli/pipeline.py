@@ -20,6 +20,7 @@ def command(
     out: Annotated[Path | None, typer.Option(help="Run folder; ./dlm_demo for the demo.")] = None,
     engine: Annotated[str | None, typer.Option(help="native, or fiji for the plugins the papers used.")] = None,
     fiji: Annotated[Path | None, typer.Option(help="Fiji folder to use, offline (or DLM_FIJI_HOME).")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="PyImageJ endpoint (or DLM_FIJI_ENDPOINT).")] = None,
     plugins: Annotated[Path | None, typer.Option(help="Folder of plugin jars (or DLM_FIJI_PLUGINS).")] = None,
     memory: Annotated[float | None, typer.Option(help="Java's largest heap, GiB (or DLM_FIJI_MEMORY).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
@@ -34,7 +35,12 @@ def command(
     from dlm_fiji.pipeline.configuration import PRESETS, PipelineSettings
     from dlm_fiji.pipeline.console import Console
 
-    given = {"DLM_FIJI_HOME": fiji, "DLM_FIJI_PLUGINS": plugins, "DLM_FIJI_MEMORY": memory}
+    given = {
+        "DLM_FIJI_HOME": fiji,
+        "DLM_FIJI_ENDPOINT": endpoint,
+        "DLM_FIJI_PLUGINS": plugins,
+        "DLM_FIJI_MEMORY": memory,
+    }
     os.environ.update({variable: str(value) for variable, value in given.items() if value is not None})
     name = config or "demo"
     if name in PRESETS:

@@ -1,10 +1,11 @@
 """How good is a bright-field model on fields that no training saw? Prints the table of its card.
 
-    python benchmarks/brightfield_model.py FOLDER [--model brightfield-x2.5] [--json OUT]
+    python benchmarks/brightfield_model.py FOLDER [--model brightfield-x2.5] [--labels LIST] [--json OUT]
 
-FOLDER holds the openly licensed micrographs that the card names. Every field is seen through the virtual microscope
-(simulated instrument) at three noise levels and through optics outside the range of the training. The rival is
-Richardson-Lucy with the true point spread function and camera pixel, its iterations chosen with the label.
+With a list of labels (models/labels/*.toml) the fields are those that it marks as test. FOLDER holds the openly
+licensed micrographs that the card names. Every field is seen through the virtual microscope (simulated instrument)
+at three noise levels and through optics outside the range of the training. The rival is Richardson-Lucy with the
+true point spread function and camera pixel, its iterations chosen with the label.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dlm_fiji.microscope.virtual import VirtualMicroscope, record
 from dlm_fiji.registration.sampling import resample
 from dlm_fiji.steps.brightfield_lucy import brightfield_psf, search_brightfield
 from dlm_fiji.steps.comparison import area_measures
+from dlm_fiji.training import read_test_fields
 
 CONDITIONS = {
     "10,000 e": VirtualMicroscope(),
@@ -66,12 +68,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="brightfield-x2.5")
+    parser.add_argument("--labels", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    judged = (
+        fields(arguments.folder)
+        if arguments.labels is None
+        else read_test_fields(arguments.labels, arguments.folder / "brightfield")
+    )
     model = load_model(arguments.model)
     rows = []
-    for name, label in fields(arguments.folder).items():
-        label = np.ascontiguousarray(label[:, : label.shape[1] // 5 * 5])
+    for name, label in judged.items():
+        label = np.ascontiguousarray(label[: label.shape[0] // 5 * 5, : label.shape[1] // 5 * 5])
         for condition, m in CONDITIONS.items():
             image = record(label, m, np.random.default_rng(5))
             bicubic = np.rint(np.clip(resample(image.astype(np.float32), m.scale), 0, 255)).astype(np.uint8)

@@ -53,7 +53,7 @@ def command(
 
     if (pairs is None) == (simulate is None):
         raise ConfigurationError("Give either --pairs or --simulate.")
-    changes: dict[str, Any] = {"devices": devices, "init_from": init_from}
+    changes: dict[str, Any] = {"devices": devices}
     for entry in set_ or []:
         key, equals, value = entry.partition("=")
         if not equals:
@@ -72,7 +72,7 @@ def command(
             console.print(f"{layer} of {init_from} does not fit and starts anew.")
     if simulate is not None and adversarial:
         raise ConfigurationError("--simulate makes bright-field pairs; give the adversarial presets --pairs.")
-    training, held_out, described = (
+    training, held_out, about = (
         _simulated(simulate, data, settings, scale)
         if simulate is not None
         else _registered(pairs, validation, adversarial)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def command(
         modality="fluorescence" if adversarial else "bright field",
         normalisation="percentile" if adversarial else "full scale",
         intensity_range=(0.0, 255.0) if adversarial else (0.0, 1.0),
-        training_data=described,
+        **about,
         training_command=shlex.join(["python", "-m", "dlm_fiji", *sys.argv[1:]]),
         measured={"validation loss": result.best_loss, "best step": result.best_step},
     )
@@ -118,18 +118,25 @@ def _interpolating(network: Any) -> None:
         network.start_from_interpolation()
 
 
-def _simulated(simulate: Path, data: Path | None, settings: Any, scale: float) -> tuple[Any, list, str]:
+def _simulated(simulate: Path, data: Path | None, settings: Any, scale: float) -> tuple[Any, list, dict[str, Any]]:
+    """Source, validation pairs, and what the card says about them."""
     from dlm_fiji.microscope.virtual import VirtualMicroscope
     from dlm_fiji.training import SimulatedPairs, SimulationSettings, read_label_fields
     from dlm_fiji.training.simulated import recorded_pairs
 
     fields, held_out = read_label_fields(simulate, data)
-    source = SimulatedPairs(fields, settings, SimulationSettings(scale=scale))
+    simulation = SimulationSettings(scale=scale)
+    source = SimulatedPairs(fields, settings, simulation)
     pairs = recorded_pairs(held_out, VirtualMicroscope(scale=scale))
-    return source, pairs, f"{len(fields)} label fields of {simulate.name}, simulated instruments"
+    pixel = simulation.label_pixel_um * scale
+    return source, pairs, {
+        "training_data": f"{len(fields)} label fields of {simulate.name}, simulated instruments",
+        "pixel_um": (pixel, pixel),
+        "na": simulation.na,
+    }
 
 
-def _registered(pairs: Path, validation: Path | None, adversarial: bool) -> tuple[Any, list, str]:
+def _registered(pairs: Path, validation: Path | None, adversarial: bool) -> tuple[Any, list, dict[str, Any]]:
     from dlm_fiji.errors import InputError
     from dlm_fiji.micrograph import is_image_file, open_image, to_array
     from dlm_fiji.training import scaled_pair
@@ -145,13 +152,13 @@ def _registered(pairs: Path, validation: Path | None, adversarial: bool) -> tupl
         return [scaled_pair(*p) for p in both] if adversarial else both
 
     found = read(pairs)
-    described = f"{len(found)} registered pairs of {pairs.name}"
+    about = {"training_data": f"{len(found)} registered pairs of {pairs.name}"}
     if validation is not None:
-        return found, read(validation), described
+        return found, read(validation), about
     if len(found) < 2:
         raise InputError("One pair cannot be both trained and validated on; give --validation or more pairs.")
     kept = max(1, len(found) // 10)
-    return found[:-kept], found[-kept:], described
+    return found[:-kept], found[-kept:], about
 
 
 def _run(adversarial: bool, training: Any, held_out: list, settings: Any, out: Path, network: Any, resume: bool,

@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "adversarial": ["train_adversarial"],
         "fluorescence_pairs": ["scaled_pair"],
         "history": ["plot_history", "read_history"],
-        "label_fields": ["LabelField", "read_label_fields"],
+        "label_fields": ["LabelField", "read_label_fields", "read_test_fields"],
         "loop": ["TrainingResult"],
         "regression": ["train_regression"],
         "simulated": ["SimulatedPairs", "SimulationSettings"],

@@ -15,7 +15,7 @@ from dlm_fiji.errors import ConfigurationError, InputError
 from dlm_fiji.micrograph import is_image_file, open_image, to_array
 from dlm_fiji.settings import Settings, setting
 
-__all__ = ["LabelField", "read_label_fields", "sharpness"]
+__all__ = ["LabelField", "read_label_fields", "read_test_fields", "sharpness"]
 
 SHARP = 0.02
 """A label with a smaller share of its spectral energy above 0.4 of the sampling limit is soft."""
@@ -30,6 +30,7 @@ class LabelField(Settings):
     reduce: float = setting(1.0, "reduction before use; soft images need 2 or more", ge=1, le=8)
     weight: float = setting(1.0, "how often the field is drawn, relative to the others", gt=0)
     validation: bool = setting(False, "kept out of the training, for the choice of the best weights")
+    test: bool = setting(False, "kept out of training and choice, for the numbers on the model's card")
 
 
 def read_label_fields(
@@ -65,9 +66,9 @@ def read_label_fields(
     else:
         base = Path(data) if data is not None else path.parent
         for entry in _entries(path):
-            image = read_label(base / entry.file, channels)
-            image = image[slice(*(entry.rows or (None,))), slice(*(entry.columns or (None,)))]
-            image = reduced(image, entry.reduce)
+            if entry.test:
+                continue
+            image = _cut(entry, base, channels)
             if entry.validation:
                 validation.append(image)
             else:
@@ -75,6 +76,21 @@ def read_label_fields(
     if not training:
         raise InputError(f"There is no image to train on in {path}.")
     return training, validation
+
+
+def read_test_fields(
+    source: str | os.PathLike[str], data: str | os.PathLike[str] | None = None, channels: int = 3
+) -> dict[str, NDArray[np.uint8]]:
+    """The fields of a TOML list that are marked ``test``, by file name; arguments as `read_label_fields`."""
+    path = Path(source)
+    base = Path(data) if data is not None else path.parent
+    return {Path(entry.file).name: _cut(entry, base, channels) for entry in _entries(path) if entry.test}
+
+
+def _cut(entry: LabelField, base: Path, channels: int) -> NDArray[np.uint8]:
+    image = read_label(base / entry.file, channels)
+    image = image[slice(*(entry.rows or (None,))), slice(*(entry.columns or (None,)))]
+    return reduced(image, entry.reduce)
 
 
 def _entries(path: Path) -> list[LabelField]:

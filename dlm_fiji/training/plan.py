@@ -41,7 +41,6 @@ class TrainingSettings(Settings):
         "truncated normal weights (000), or weights that interpolate at once",
         source="000 supplement 3",
     )
-    init_from: str | None = setting(None, "model whose weights the training starts from", source="003: warm start")
     validate_every: int = setting(200, "steps between validations and checkpoints", ge=1)
     validation_patches: int = setting(64, "patches that a validation looks at, at most", ge=1)
     seed: int = setting(1, "of weights, order and augmentation", ge=0)

@@ -196,8 +196,6 @@ def starting_network(network: nn.Module | None, settings: TrainingSettings, pair
     """A copy of the given network, or a new bright-field one for the channels of ``pairs``."""
     if network is not None:
         return copy.deepcopy(network).train().requires_grad_(True)
-    if settings.init_from is not None:
-        raise ConfigurationError("init_from needs its model: load it and pass its network.")
     channels = pairs[0][0].shape[2] if pairs[0][0].ndim == 3 else 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

@@ -81,7 +81,9 @@ def test_train_from_pairs_and_from_simulation(tmp_path, call):
         tmp_path / "a" / "model",
         *quick,
     )
-    assert "simulated" in load_model(tmp_path / "b" / "model").card.training_data
+    card = load_model(tmp_path / "b" / "model").card
+    assert "simulated" in card.training_data
+    assert card.pixel_um == (0.625, 0.625)
     with pytest.raises(ConfigurationError, match="either"):
         call(train.command, tmp_path / "c")
     with pytest.raises(ConfigurationError, match="did you mean 'batch'"):

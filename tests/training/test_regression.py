@@ -145,8 +145,6 @@ def test_sentences():
         extract_patches([(lr * 0, hr * 0)], TrainingSettings.of(TINY, min_contrast=0.02), 2)
     with pytest.raises(ConfigurationError, match="loss became"):
         train_regression(PAIRS, VALIDATION, TINY, None, network(), learning_rate=1e30)
-    with pytest.raises(ConfigurationError, match="init_from"):
-        train_regression(PAIRS, VALIDATION, TINY, None, None, init_from="brightfield-x2.5")
     with pytest.raises(ConfigurationError, match="did you mean 'phone'"):
         TrainingSettings.preset("phon")
 

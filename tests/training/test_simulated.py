@@ -7,7 +7,13 @@ import torch
 
 from dlm_fiji.errors import ConfigurationError, InputError
 from dlm_fiji.microscope.virtual import VirtualMicroscope
-from dlm_fiji.training import SimulatedPairs, SimulationSettings, TrainingSettings, read_label_fields
+from dlm_fiji.training import (
+    SimulatedPairs,
+    SimulationSettings,
+    TrainingSettings,
+    read_label_fields,
+    read_test_fields,
+)
 from dlm_fiji.training.label_fields import reduced, sharpness
 from dlm_fiji.training.simulated import drawn_microscope, recorded_pairs
 
@@ -80,11 +86,16 @@ def test_labels_from_a_folder_and_from_a_list(tmp_path):
     list_file.write_text(
         '[[field]]\nfile = "a.png"\ncolumns = [10, 60]\nreduce = 2.5\nweight = 3\n'
         '[[field]]\nfile = "b.png"\nvalidation = true\n'
+        '[[field]]\nfile = "b.png"\nrows = [0, 40]\nreduce = 2\ntest = true\n'
     )
     training, validation = read_label_fields(list_file, tmp_path, channels=1)
     assert training[0][0].shape == (32, 20, 1)
     assert training[0][1] == 3
-    assert validation[0].shape == (80, 100, 1)
+    assert [label.shape for label in validation] == [(80, 100, 1)]
+    assert len(training) == 1  # the test field is in neither
+    assert {name: field.shape for name, field in read_test_fields(list_file, tmp_path).items()} == {
+        "b.png": (20, 50, 3)
+    }
     list_file.write_text('[[field]]\nfiel = "a.png"\n')
     with pytest.raises(ConfigurationError, match="did you mean 'file'"):
         read_label_fields(list_file)

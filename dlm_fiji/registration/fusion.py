@@ -11,6 +11,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from dlm_fiji.registration.lens_distortion import LensModel
 from dlm_fiji.registration.subpixel import fractional_kernel
 from dlm_fiji.registration.tiles import TileSource
 
@@ -26,12 +27,10 @@ def mosaic_extent(positions: np.ndarray, tile_shape: tuple[int, ...]) -> tuple[n
     return low, high - low
 
 
-def _ramp(length: int, offset: float, start: int, stop: int) -> np.ndarray:
-    """Distance to the nearer end of a tile, for mosaic pixels start … stop of a tile that begins at
-    ``offset``.
-    """
-    at = np.arange(start, stop) - offset
-    return np.clip(np.minimum(at + 1, length - at), 0, None).astype(np.float32)
+def _ramp(length: int, at: np.ndarray) -> np.ndarray:
+    """Distance to the nearer end of a tile for its coordinates ``at``, 1 on its first and last pixel, 0 outside."""
+    inside = (at > -1e-3) & (at < length - 1 + 1e-3)
+    return np.where(inside, np.minimum(at + 1, length - at), 0).astype(np.float32)
 
 
 def fuse_region(
@@ -43,6 +42,7 @@ def fuse_region(
     fusion: str = "linear",
     interpolation: str = "cubic",
     empty: float = 0.0,
+    lens: LensModel | None = None,
 ) -> np.ndarray:
     """The fused image on rows corner[0] … corner[0] + size[0] - 1 and the columns likewise.
 
@@ -57,9 +57,11 @@ def fuse_region(
         whose middle the pixel lies most.
     interpolation
         ``cubic`` (Keys, a = -1/2), ``quintic``, ``linear``, or ``nearest`` (whole pixels, nothing
-        interpolated).
+        interpolated). With a lens: OpenCV's cubic, Lanczos, linear and nearest, at positions rounded to 1/32 px.
     empty
         Value where no tile lies.
+    lens
+        Distortion that is taken out of the tiles, within the same interpolation.
 
     Returns
     -------
@@ -80,18 +82,24 @@ def fuse_region(
         )
         if (high <= low).any():
             continue
-        part = _sampled(tiles.corrected(index), position, low, high, interpolation)
-        ramp = [
-            _ramp(tiles.shape[k], float(position[k]), int(low[k]), int(high[k])) if fusion != "average" else None
-            for k in (0, 1)
-        ]
-        inside = tuple(slice(int(a), int(b)) for a, b in zip(low - corner_array, high - corner_array, strict=True))
-        if ramp[0] is None or ramp[1] is None:
-            here = np.ones((int(high[0] - low[0]), int(high[1] - low[1])), np.float32)
-        elif fusion == "none":
-            here = np.minimum(ramp[0][:, None], ramp[1][None, :])
+        if lens is None:
+            part = _sampled(tiles.corrected(index), position, low, high, interpolation)
+            down, across = (
+                _ramp(tiles.shape[k], np.arange(int(low[k]), int(high[k])) - float(position[k])) for k in (0, 1)
+            )
+            down, across = down[:, None], across[None, :]
         else:
-            here = ramp[0][:, None] * ramp[1][None, :]
+            span = [(int(low[k]), int(high[k])) for k in (0, 1)]
+            rows, cols = lens.raw(index, span[0], span[1], -position)
+            part = _undistorted(tiles.corrected(index), rows, cols, interpolation)
+            down, across = (_ramp(n, at) for n, at in zip(tiles.shape[:2], (rows, cols), strict=True))
+        inside = tuple(slice(int(a), int(b)) for a, b in zip(low - corner_array, high - corner_array, strict=True))
+        if fusion == "average":
+            here = ((down > 0) & (across > 0)).astype(np.float32)
+        elif fusion == "none":
+            here = np.minimum(down, across)
+        else:
+            here = down * across
         spread = here[..., None] if extra else here
         if fusion in ("linear", "average"):
             total[inside] += part * spread
@@ -100,8 +108,8 @@ def fuse_region(
             better = here > weight[inside] if fusion == "none" else (weight[inside] == 0)
             chosen = better[..., None] if extra else better
             if fusion == "maximum":
-                chosen = chosen | (part > total[inside])
-                here = np.ones_like(here)
+                chosen = (chosen | (part > total[inside])) & (spread > 0)
+                here = (here > 0).astype(np.float32)
             total[inside] = np.where(chosen, part, total[inside])
             weight[inside] = np.maximum(weight[inside], here)
     covered = weight > 0
@@ -113,6 +121,19 @@ def fuse_region(
         limits = np.iinfo(tiles.dtype)
         return np.clip(np.rint(total), limits.min, limits.max).astype(tiles.dtype)
     return total.astype(tiles.dtype)
+
+
+def _undistorted(image: np.ndarray, rows: np.ndarray, cols: np.ndarray, kind: str) -> np.ndarray:
+    """The tile's values at its raw coordinates, float32; OpenCV's kernels, positions rounded to 1/32 px."""
+    pad = 8
+    low = [max(0, int(at.min()) - pad) for at in (rows, cols)]
+    high = [min(n, int(at.max()) + 2 + pad) for at, n in zip((rows, cols), image.shape, strict=False)]
+    source = np.asarray(image[low[0] : high[0], low[1] : high[1]], dtype=np.float32)
+    flag = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+    at = (cols - low[1], rows - low[0], flag.get(kind, cv2.INTER_LANCZOS4))
+    planes = source.reshape(*source.shape[:2], -1)
+    moved = [cv2.remap(planes[..., c], *at, borderMode=cv2.BORDER_REPLICATE) for c in range(planes.shape[2])]
+    return np.stack(moved, axis=-1).reshape(*rows.shape, *image.shape[2:])
 
 
 def _sampled(image: np.ndarray, position: np.ndarray, low: np.ndarray, high: np.ndarray, kind: str) -> np.ndarray:

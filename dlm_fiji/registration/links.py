@@ -120,6 +120,12 @@ class LinkFinder:
         """Tile ``index`` at the coarsest level."""
         return self._prepared(index)[0]
 
+    def level(self, index: int, side: int) -> tuple[np.ndarray, int]:
+        """Tile ``index`` at the coarsest level that is at least ``side`` px wide (or full size), and its reduction."""
+        fitting = [k for k, f in enumerate(self.factors) if min(self._tiles.shape[:2]) >= side * f]
+        k = fitting[0] if fitting else len(self.factors) - 1
+        return self._prepared(index)[k], self.factors[k]
+
     def measure_all(
         self, wanted: Iterable[tuple[int, int, np.ndarray, np.ndarray]]
     ) -> dict[tuple[int, int], Measurement]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlm_fiji.registration.fusion import fuse_region, mosaic_extent
+from dlm_fiji.registration.lens_distortion import LensModel
 from dlm_fiji.registration.tile_configuration import write_tile_configuration
 from dlm_fiji.registration.tiles import TileSource
 
@@ -62,6 +63,11 @@ class Mosaic:
         Names of the tiles.
     engine
         ``"native"`` or what made the positions.
+    lens
+        The distortion that was found in the tiles and is taken out in fusion; None where there is none to speak of.
+        ``links`` and ``positions`` then are of the corrected tiles.
+    local_deviation
+        Median distance in px of local shifts within the overlaps from their link's; None where it was not looked at.
     fusion, interpolation
         How :attr:`image` is fused.
     seconds
@@ -74,6 +80,8 @@ class Mosaic:
     links: list[Link]
     names: list[str]
     engine: str = "native"
+    lens: LensModel | None = None
+    local_deviation: float | None = None
     fusion: str = "linear"
     interpolation: str = "cubic"
     seconds: dict[str, float] = field(default_factory=dict)
@@ -112,6 +120,7 @@ class Mosaic:
             (max(0, y1 - y0), max(0, x1 - x0)),
             fusion=self.fusion,
             interpolation=self.interpolation,
+            lens=self.lens,
         )
 
     def save(self, path: str | os.PathLike[str], pixel_um: float | None = None, stripe: int = 1024) -> Path:
@@ -158,5 +167,7 @@ class Mosaic:
             "residual_rms_px": float(np.sqrt(np.mean(np.square(residuals)))) if residuals else None,
             "residual_max_px": float(max(residuals)) if residuals else None,
             "correlation_median": float(np.median([link.correlation for link in used])) if used else None,
+            "local_deviation_px": self.local_deviation,
+            "lens": None if self.lens is None else self.lens.summary(),
             "seconds": self.seconds,
         }

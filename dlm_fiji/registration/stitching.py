@@ -21,12 +21,17 @@ from dlm_fiji.registration.arrangement import arrange_by_content
 from dlm_fiji.registration.fusion import Fusion
 from dlm_fiji.registration.global_positions import connected, fit_stage, solve_positions
 from dlm_fiji.registration.layout import StartCorner, grid_cells, grid_pairs, grid_positions, neighbour_pairs
+from dlm_fiji.registration.lens_distortion import LensModel, LocalShifts, fit_lens, local_shifts
 from dlm_fiji.registration.links import LinkFinder, Measurement
 from dlm_fiji.registration.mosaic import Link, Mosaic
+from dlm_fiji.registration.subpixel import ShiftFit
 from dlm_fiji.registration.tiles import TileSource
 from dlm_fiji.settings import Settings, setting
 
 __all__ = ["StitchSettings", "stitch"]
+
+LENS_SIDE = 700
+"""Side of the reduced tiles on which local shifts are measured, px."""
 
 
 class StitchSettings(Settings):
@@ -59,6 +64,12 @@ class StitchSettings(Settings):
         "links",
         "links: one flat field is estimated from nine tiles or more and used for measuring alone; estimate: the "
         "mosaic is divided by it too; none",
+    )
+    lens: Literal["auto", "fit", "none"] = setting(
+        "auto",
+        "Distortion of the lens and a linear map of each tile, from local shifts within the overlaps. auto: where "
+        "these differ by more than 0.1 px and the fit explains it (the result says so); fit: always; none",
+        source="Kaynig 2010",
     )
     fusion: Fusion = setting("linear", "Blending where tiles overlap")
     interpolation: Literal["cubic", "quintic", "linear", "nearest"] = setting(
@@ -204,6 +215,11 @@ def _solve(source: TileSource, stage: np.ndarray, pairs: list[tuple[int, int]], 
         placed, used, _ = _positions(len(source), good, measured, stage, s)
         predicted = _predicted(len(source), stage, placed, [p for p, u in zip(good, used, strict=True) if u])
     kept = [p for p, u in zip(good, used, strict=True) if u]
+    lens, seen = _lens(finder, kept, measured, source, s)
+    if lens is not None:
+        placed, used, _ = _positions(len(source), good, measured, stage, s)
+        kept = [p for p, u in zip(good, used, strict=True) if u]
+        predicted = _predicted(len(source), stage, placed, kept)
     group = connected(len(source), kept)
     by_stage = group != 0
     if len(source) > 1 and not kept:
@@ -217,10 +233,60 @@ def _solve(source: TileSource, stage: np.ndarray, pairs: list[tuple[int, int]], 
         placed_by_stage=by_stage,
         links=links,
         names=source.names,
+        lens=lens,
+        local_deviation=seen,
         fusion=s.fusion,
         interpolation=s.interpolation,
         seconds={"positions": time.perf_counter() - started},
     )
+
+
+def _lens(
+    finder: LinkFinder,
+    kept: list[tuple[int, int]],
+    measured: dict[tuple[int, int], Measurement],
+    source: TileSource,
+    s: StitchSettings,
+) -> tuple[LensModel | None, float | None]:
+    """The lens where it is needed, ``measured`` then corrected for it; and how far local shifts deviate, px."""
+    if s.lens == "none" or not kept:
+        return None, None
+
+    def local(pairs: list[tuple[int, int]], most: int) -> LocalShifts:
+        factor = finder.level(pairs[0][0], LENS_SIDE)[1]
+        levels = (
+            (finder.level(i, LENS_SIDE)[0], finder.level(j, LENS_SIDE)[0], _shift(measured[i, j])) for i, j in pairs
+        )
+        return local_shifts(levels, factor, s.sigma, most)
+
+    seen = None
+    if s.lens == "auto":
+        few = local([kept[k] for k in _spread(len(kept), 8)], max(5, 40 // len(kept)))
+        seen = few.spread()
+        if not few.bent():
+            return None, seen
+    shifts = local(kept, 40)
+    if len(shifts.link) < 10:
+        return None, seen
+    shape = (source.shape[0], source.shape[1])
+    lens, corrected, weight = fit_lens(shifts, kept, len(source), shape)
+    if s.lens == "auto" and lens.after > 0.6 * lens.before:
+        return None, lens.before
+    for pair, shift, certainty in zip(kept, corrected, weight, strict=True):
+        fit = measured[pair].fit
+        if fit is None:
+            continue
+        information = certainty * np.eye(2)
+        if not np.isfinite(shift).all():  # too few windows: the model at the middle of the overlap
+            middle = 0.5 * (np.maximum(0, fit.shift) + np.minimum(shape, shape + fit.shift) - 1)[None]
+            shift = fit.shift + (lens.displacement(pair[0], middle) - lens.displacement(pair[1], middle - fit.shift))[0]
+            information = fit.information
+        measured[pair] = Measurement(*pair, ShiftFit(shift, information, fit.correlation, fit.pixels))
+    return lens, lens.before
+
+
+def _shift(measurement: Measurement) -> np.ndarray:
+    return measurement.fit.shift if measurement.fit is not None else np.zeros(2)
 
 
 def _finder(source: TileSource, s: StitchSettings) -> LinkFinder:

@@ -287,7 +287,7 @@ def test_nearer_the_truth_than_fiji(shared):
 
 @pytest.mark.slow
 def test_a_real_scan_with_irregular_steps(shared):
-    """stitching/he_3x3: steps of 600 to 790 px; a lens distortion of 3 px leaves the loops open by a pixel."""
+    """stitching/he_3x3: steps of 600 to 790 px, a distorting lens, a stage that moves during the exposure."""
     files = sorted((shared / "data/stitching/he_3x3").glob("*.jpg"))
     mosaic = stitch(files, grid=(3, 3), overlap=0.55, order="snake-by-rows")
     assert len(mosaic.links) == 12
@@ -297,4 +297,5 @@ def test_a_real_scan_with_irregular_steps(shared):
     shift |= {(j, i): -s for (i, j), s in shift.items()}
     for loop in ((0, 1, 4, 5), (1, 2, 3, 4), (5, 4, 7, 6), (4, 3, 8, 7)):
         closure = sum(shift[loop[k], loop[(k + 1) % 4]] for k in range(4))
-        assert np.hypot(*closure) < 1.5
+        assert np.hypot(*closure) < 0.5
+    assert mosaic.lens.largest > 3

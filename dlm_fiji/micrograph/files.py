@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from dlm_fiji.errors import InputError
+from dlm_fiji.micrograph import vendor_formats
 from dlm_fiji.micrograph.calibrated import from_array
 from dlm_fiji.micrograph.writing import atomic_write
 
@@ -17,27 +18,27 @@ __all__ = ["format_of", "is_image_file", "open_image", "provenance", "save_image
 
 _ENDINGS = {
     ".ome.tif": "ome", ".ome.tiff": "ome", ".tif": "tiff", ".tiff": "tiff", ".svs": "tiff",
-    ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".zarr": "zarr",
+    ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".zarr": "zarr", **vendor_formats.ENDINGS,
 }  # fmt: skip
 _MAGIC = {
     b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff",
-    b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg",
+    b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", **vendor_formats.MAGIC,
 }  # fmt: skip
-_KNOWN = "TIFF, OME-TIFF, SVS, PNG, JPEG and OME-Zarr"
+_KNOWN = "TIFF, OME-TIFF, SVS, STK, LSM, PNG, JPEG, OME-Zarr, CZI, ND2 and LIF"
 
 
 def open_image(path: str | os.PathLike[str], *, series: int = 0) -> xr.DataArray:
     """Read a micrograph.
 
-    TIFF (plain, ImageJ hyperstack, OME, SVS; either byte order), PNG, JPEG and OME-Zarr. The format is told
-    by the content, not by the name.
+    TIFF (plain, ImageJ hyperstack, OME, SVS, STK, LSM; either byte order), PNG, JPEG, OME-Zarr, and the files of
+    vendors (:mod:`dlm_fiji.micrograph.vendor_formats`). The format is told by the content, not by the name.
 
     Parameters
     ----------
     path
         The file.
     series
-        Which image of a file that holds several (TIFF).
+        Which image of a file that holds several (TIFF, vendors' files).
 
     Returns
     -------
@@ -66,9 +67,11 @@ def open_image(path: str | os.PathLike[str], *, series: int = 0) -> xr.DataArray
         from dlm_fiji.micrograph import jpeg
 
         return jpeg.read(path)
-    from dlm_fiji.micrograph import ome_zarr
+    if kind == "zarr":
+        from dlm_fiji.micrograph import ome_zarr
 
-    return ome_zarr.read(path)
+        return ome_zarr.read(path)
+    return vendor_formats.read(path, kind, series)
 
 
 def save_image(
@@ -152,9 +155,11 @@ def provenance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         from dlm_fiji.micrograph import jpeg
 
         return jpeg.facts_of(path).provenance
-    from dlm_fiji.micrograph import ome_zarr
+    if kind == "zarr":
+        from dlm_fiji.micrograph import ome_zarr
 
-    return ome_zarr.facts_of(path).provenance
+        return ome_zarr.facts_of(path).provenance
+    return None  # a vendor's file
 
 
 def is_image_file(path: str | os.PathLike[str]) -> bool:
@@ -164,7 +169,7 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
 
 
 def format_of(path: Path) -> str:
-    """``tiff``, ``png``, ``jpeg`` or ``zarr``, told by the first bytes."""
+    """``tiff``, ``png``, ``jpeg``, ``zarr`` or a kind of vendors' files, told by the first bytes."""
     if not path.exists():
         raise InputError(f"{path} does not exist; check the name and the folder.")
     if path.is_dir():
@@ -181,13 +186,15 @@ def format_of(path: Path) -> str:
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             return kind
+    if vendor_formats.ENDINGS.get(path.suffix.lower()) == "other":
+        return "other"
     raise InputError(f"{path} is of no format that is read here ({_KNOWN}).")
 
 
 def _kind_by_name(path: Path) -> str:
     name = path.name.lower()
     for ending, kind in _ENDINGS.items():
-        if name.endswith(ending) and ending != ".svs":
+        if name.endswith(ending) and ending != ".svs" and ending not in vendor_formats.ENDINGS:
             return kind
     raise InputError(
         f"{path}: the ending {path.suffix!r} is none that can be written; use .tif, .ome.tif, .png, .jpg."

@@ -22,8 +22,9 @@ import xarray as xr
 from dlm_fiji.errors import InputError
 from dlm_fiji.micrograph.calibrated import is_rgb, pixel_size_um
 from dlm_fiji.micrograph.metadata import KEY, Facts, record, steps_of, unit_in_um
+from dlm_fiji.micrograph.vendor_formats import lsm_facts, stk_facts
 
-__all__ = ["facts_of", "opened", "ordered_dims", "read", "software", "write"]
+__all__ = ["facts_of", "ome_facts", "opened", "ordered_dims", "read", "software", "write"]
 
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 _IMAGEJ_LIMIT = 4_000_000_000
@@ -90,7 +91,7 @@ def read(path: Path, series: int = 0) -> xr.DataArray:
             raise InputError(f"{path} holds {len(tif.series)} images; there is no number {series}.")
         chosen = tif.series[series]
         check_complete(tif, chosen, path)
-        facts = facts_of(tif)
+        facts = facts_of(tif, series)
         array = chosen.asarray()
         dims, array = _arranged(array, chosen, path)
         colour = "S" in chosen.axes and dims.count("c") and array.shape[dims.index("c")] == 3
@@ -128,17 +129,21 @@ def check_complete(tif: tifffile.TiffFile, series: Any, path: Path) -> None:
         raise InputError(f"{path} is truncated: {size:,} bytes of {max(ends):,}; copy or write it again.")
 
 
-def facts_of(tif: tifffile.TiffFile) -> Facts:
-    """Calibration, names and optics of an open TIFF file."""
+def facts_of(tif: tifffile.TiffFile, series: int = 0) -> Facts:
+    """Calibration, names and optics of an open TIFF file; those of its image ``series`` where it tells them apart."""
     facts = Facts()
     page = tif.pages.first
     description = page.description or ""
     if tif.is_imagej:
         _imagej_facts(tif, page, facts)
     elif tif.is_ome:
-        _ome_facts(tif.ome_metadata or "", facts)
+        ome_facts(tif.ome_metadata or "", facts, series)
     elif tif.is_svs:
         _svs_facts(description, facts)
+    elif tif.is_stk:
+        stk_facts(tif.stk_metadata or {}, facts)
+    elif tif.is_lsm:
+        lsm_facts(tif.lsm_metadata or {}, facts)
     else:
         facts.read_record(description)
     if facts.pixel_um is None and not tif.is_imagej:
@@ -291,21 +296,23 @@ def _svs_facts(description: str, facts: Facts) -> None:
         facts.attrs["magnification"] = float(power[1])
 
 
-def _ome_facts(text: str, facts: Facts) -> None:
+def ome_facts(text: str, facts: Facts, series: int = 0) -> None:
+    """Take over what OME-XML says of its image ``series``."""
     try:
         root = ET.fromstring(text)
     except ET.ParseError:
         return
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
-    pixels = root.find(".//Image/Pixels")
-    if pixels is None:
+    images = root.findall("Image")
+    image = images[series] if series < len(images) else None
+    pixels = None if image is None else image.find("Pixels")
+    if image is None or pixels is None:
         return
 
     def size(axis: str) -> float | None:
-        value = pixels.get(f"PhysicalSize{axis}")
-        unit = unit_in_um(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        return float(value) * unit if value is not None and unit is not None and float(value) > 0 else None
+        value = _length(pixels, f"PhysicalSize{axis}")
+        return value if value is not None and value > 0 else None
 
     dx, dy = size("X"), size("Y")
     if dx is not None:
@@ -323,7 +330,11 @@ def _ome_facts(text: str, facts: Facts) -> None:
         factor = unit_in_um(channels[0].get("EmissionWavelengthUnit", "nm")) or 1e-3
         values = [round(float(str(wave)) * factor, 9) for wave in waves]
         facts.attrs["wavelength_um"] = values[0] if len(values) == 1 else values
-    objective = root.find(".//Instrument/Objective")
+    used = image.find("ObjectiveSettings")
+    objectives = root.findall("Instrument/Objective")
+    if used is not None:
+        objectives = [o for o in objectives if o.get("ID") == used.get("ID")] or objectives
+    objective = objectives[0] if objectives else None
     if objective is not None:
         for name, key in (
             ("LensNA", "na"),
@@ -333,7 +344,18 @@ def _ome_facts(text: str, facts: Facts) -> None:
             value = objective.get(name)
             if value:
                 facts.attrs[key] = value if key == "objective" else float(value)
+    plane = pixels.find("Plane")
+    if plane is not None:
+        places = [_length(plane, f"Position{axis}") for axis in "YX"]
+        if None not in places:
+            facts.attrs["stage_um"] = tuple(places)
     for annotation in root.iter("MapAnnotation"):
         for entry in annotation.iter("M"):
             if entry.get("K") == "record" and facts.read_record(entry.text):
                 return
+
+
+def _length(element: ET.Element, name: str) -> float | None:
+    """A length in µm; None where it is missing or its unit is no length ("reference frame")."""
+    value, unit = element.get(name), unit_in_um(element.get(f"{name}Unit", "µm"))
+    return float(value) * unit if value is not None and unit is not None else None

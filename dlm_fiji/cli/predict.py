@@ -21,7 +21,9 @@ def command(
         typer.Option("--stream/--whole", help="From and to the disk in windows; by size if not given."),
     ] = None,
     tile: Annotated[str, typer.Option(help="Pixels of a tile, auto or whole.")] = "auto",
-    passes: Annotated[int, typer.Option(help="Times the output is fed back in (self-feeding).")] = 1,
+    passes: Annotated[
+        int, typer.Option(help="Times the network is applied (self-feeding); more than one may sharpen too far.")
+    ] = 1,
     keep_scale: Annotated[bool, typer.Option("--keep-scale", help="Reduce before each further pass.")] = False,
     resample: Annotated[bool, typer.Option("--resample", help="Resample to the model's pixel size first.")] = False,
     full_scale: Annotated[float | None, typer.Option(help="Value of a full pixel, such as 4095.")] = None,

@@ -28,7 +28,7 @@ class InferenceSettings(Settings):
     """How a model is run; nothing here changes the result by more than 1e-4 of the range, but passes do."""
 
     tile: int | Literal["auto", "whole"] = setting("auto", "pixels of a tile with its overlap", unit="px")
-    passes: int = setting(1, "times the output is fed back in", source="000, self-feeding", ge=1, le=5)
+    passes: int = setting(1, "times the network is applied", source="000, self-feeding", ge=1, le=5)
     keep_scale: bool = setting(False, "reduce to the input's pixels before each further pass")
     backend: Literal["auto", "torch", "openvino", "onnxruntime"] = setting("auto", "what computes the network")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
@@ -88,7 +88,9 @@ def predict(
 
     Notes
     -----
-    Self-feeding: Rivenson et al. 2017, doi:10.1364/OPTICA.4.001437, figs. S5 and S6.
+    Self-feeding: Rivenson et al. 2017, doi:10.1364/OPTICA.4.001437, figs. S5 and S6. With the shipped
+    brightfield-x2.5 one pass is closest to the label; further ones sharpen too far
+    (``benchmarks/self_feeding.py``).
     """
     if settings is not None:  # an argument left at its default does not overrule the settings
         tile = settings.tile if tile == "auto" else tile

@@ -2,6 +2,10 @@
 
 https://github.com/bioimage-io/spec-bioimage-io, format 0.5. Only pre- and postprocessing that deepImageJ's
 reader knows is used: scale_range, scale_linear, zero_mean_unit_variance, clip.
+
+The format says that an output axis has input size × (input scale / output scale) pixels. deepImageJ's reader (JDLL)
+takes the output scale alone for that factor. An input scale of L² and an output scale of L mean L to both; the pixel
+size, which cannot stand there too, is under ``config``.
 """
 
 from __future__ import annotations
@@ -75,16 +79,14 @@ def package_description(model: Model, sha256: dict[str, str]) -> dict[str, Any]:
     smallest = 2 * (margin_on_grid(_radius(model), step) // step + 1) * step
     names = ["red", "green", "blue"] if card.channels == 3 else [f"channel{c}" for c in range(card.channels)]
     channel_axis = {"type": "channel", "channel_names": names}
-    unit: dict[str, Any] = {"unit": "micrometer"} if card.pixel_um else {}
-    pixel = float(np.mean(card.pixel_um)) if card.pixel_um else 1.0
 
     def space(axis: str) -> dict[str, Any]:
         size = {"min": smallest, "step": step}
-        return {"type": "space", "id": axis, "size": size, "scale": pixel} | unit
+        return {"type": "space", "id": axis, "size": size, "scale": ratio**2}
 
     def enlarged(axis: str) -> dict[str, Any]:
         size = {"tensor_id": "input", "axis_id": axis, "offset": 0}
-        return {"type": "space", "id": axis, "size": size, "scale": pixel / ratio, "halo": halo} | unit
+        return {"type": "space", "id": axis, "size": size, "scale": ratio, "halo": halo}
 
     number = int(model.sha256[:8], 16)
     animal, emoji = ANIMALS[number % len(ANIMALS)]
@@ -148,7 +150,12 @@ def package_description(model: Model, sha256: dict[str, str]) -> dict[str, Any]:
         "weights": weights,
         "config": {
             "bioimageio": {"nickname": f"{WORDS[number // 7 % len(WORDS)]}-{animal}", "nickname_icon": emoji},
-            "dlm_fiji": {"sha256": model.sha256, "scale": ratio, "modality": card.modality},
+            "dlm_fiji": {
+                "sha256": model.sha256,
+                "scale": ratio,
+                "modality": card.modality,
+                "pixel_um": list(card.pixel_um) if card.pixel_um else None,
+            },
         },
     }
 

@@ -150,7 +150,8 @@ def test_package_is_described_as_it_computes(tmp_path, make):
         assert hashlib.sha256(files[entry["source"]]).hexdigest() == entry["sha256"]
     given, expected = (np.load(__import__("io").BytesIO(files[f"test_{n}.npy"])) for n in ("input", "output"))
     axis, out = rdf["inputs"][0]["axes"][2], rdf["outputs"][0]["axes"][2]
-    assert axis["scale"] / out["scale"] == pytest.approx(model.scale)
+    assert axis["scale"] / out["scale"] == pytest.approx(model.scale)  # what the format says
+    assert out["scale"] == pytest.approx(model.scale)  # what deepImageJ's reader takes for the enlargement
     assert expected.shape[2] == given.shape[2] * model.scale
     assert (given.shape[2] - axis["size"]["min"]) % axis["size"]["step"] == 0
     assert rdf["config"]["bioimageio"]["nickname"]

@@ -28,7 +28,7 @@ def command(
     resample: Annotated[bool, typer.Option("--resample", help="Resample to the model's pixel size first.")] = False,
     full_scale: Annotated[float | None, typer.Option(help="Value of a full pixel, such as 4095.")] = None,
     backend: Annotated[str, typer.Option(help="auto, torch, openvino or onnxruntime.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps; several by commas, or cuda:all.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,

@@ -11,6 +11,7 @@ import copy
 import importlib.metadata
 import warnings
 from collections import OrderedDict
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from dlm_fiji.errors import ConfigurationError, SetupError
 from dlm_fiji.inference.model_files import Model
 
-__all__ = ["Engine", "available_backends", "choose_engine"]
+__all__ = ["Engine", "available_backends", "choose_engine", "choose_engines"]
 
 AGREEMENT = 1e-4
 """Largest difference between backends, as a part of the value range."""
@@ -38,7 +39,7 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """PyTorch, channels last, TF32 off."""
+    """PyTorch, channels last. `full_precision` around the calls keeps fp32 what it says on a GPU."""
 
     def __init__(self, model: Model, device: str, precision: str, threads: int | None) -> None:
         self.device = torch.device(device)
@@ -58,9 +59,14 @@ class TorchEngine:
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.threads and self.device.type == "cpu" and torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode():
             tensor = torch.from_numpy(x).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
             return self.network(tensor).float().cpu().contiguous().numpy()
+
+
+def full_precision() -> AbstractContextManager[None]:
+    """cuDNN on, its reduced TF32 precision off: a state of the process, so set it once around all threads."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 class OpenVinoEngine:
@@ -139,12 +145,32 @@ def available_backends() -> list[str]:
     return found
 
 
+def choose_engines(
+    model: Model,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> list[Engine]:
+    """One engine for each device that ``device`` names, separated by commas; ``"cuda:all"`` names every GPU.
+
+    Other arguments as :func:`choose_engine`. A device that is named twice gets two engines.
+    """
+    if device == "cuda:all":
+        device = ",".join(f"cuda:{k}" for k in range(torch.cuda.device_count())) or "cuda"
+    names = [name.strip() for name in device.split(",")]
+    return [
+        choose_engine(model, backend, name, precision, threads, names[:k].count(name)) for k, name in enumerate(names)
+    ]
+
+
 def choose_engine(
     model: Model,
     backend: str = "auto",
     device: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
+    number: int = 0,
 ) -> Engine:
     """The engine for ``model``; made once and kept with the model.
 
@@ -158,6 +184,8 @@ def choose_engine(
         ``"fp32"``, or ``"bf16"``, ``"fp16"`` with PyTorch on a GPU.
     threads
         CPU threads; None leaves the library's own choice.
+    number
+        Engines of another number share nothing: an engine computes one tile at a time.
 
     Raises
     ------
@@ -170,7 +198,7 @@ def choose_engine(
             device = "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise SetupError("No CUDA device can be used here; choose --device cpu.")
-    key = (backend, device, precision, threads)
+    key = (backend, device, precision, threads, number)
     if key not in model.engines:
         model.engines[key] = _make(model, backend, device, precision, threads)
     return model.engines[key]

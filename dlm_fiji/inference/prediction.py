@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dlm_fiji.errors import DlmWarning, InputError
-from dlm_fiji.inference.backends import Engine, choose_engine
+from dlm_fiji.inference.backends import Engine, choose_engines
 from dlm_fiji.inference.intensities import Scaling, scaling_for
 from dlm_fiji.inference.model_files import Model, load_model
 from dlm_fiji.inference.resampling import enlarged_coordinates, pixel_um_of, reduce_area, resampled_for
@@ -31,7 +31,7 @@ class InferenceSettings(Settings):
     passes: int = setting(1, "times the network is applied", source="000, self-feeding", ge=1, le=5)
     keep_scale: bool = setting(False, "reduce to the input's pixels before each further pass")
     backend: Literal["auto", "torch", "openvino", "onnxruntime"] = setting("auto", "what computes the network")
-    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps; cuda:0,cuda:1 or cuda:all share the tiles")
     precision: Literal["fp32", "bf16", "fp16"] = setting("fp32", "number type of the network")
     threads: int | None = setting(None, "CPU threads; empty for the library's choice", ge=1)
     full_scale: float | None = setting(None, "value of a full pixel, such as 4095 for 12 bits", gt=0)
@@ -166,7 +166,7 @@ def _enhance(
             f"Model {model.name!r} takes {model.card.channels} channels, the image has {channels}; "
             "choose the channels, or a model for one channel."
         )
-    engine = choose_engine(model, settings.backend, settings.device, settings.precision, settings.threads)
+    engines = choose_engines(model, settings.backend, settings.device, settings.precision, settings.threads)
     values = planes.reshape(*planes.shape[:3], channels)
     # The channels of a colour image share one scaling; those of a fluorescence image, run one by one, do not.
     groups = [[c] for c in range(channels)] if model.card.channels == 1 else [list(range(channels))]
@@ -181,7 +181,7 @@ def _enhance(
                 dtype = planes.dtype if last else np.dtype(np.float32)
                 step = Scaling(0.0, 1.0) if p else scaling
                 final = scaling if last else Scaling(0.0, 1.0)
-                plane, used = _one_pass(model, engine, plane, step, final, dtype, used, progress)
+                plane, used = _one_pass(model, engines, plane, step, final, dtype, used, progress)
                 if not last:
                     low, high = model.card.intensity_range
                     plane = np.clip(plane, low, high) if model.card.normalisation == "full scale" else plane
@@ -194,8 +194,9 @@ def _enhance(
     assert out is not None
     if record is not None:
         record.update(
-            engine.description
+            engines[0].description
             | {
+                "devices": len(engines),
                 "model": model.name,
                 "model_sha256": model.sha256,
                 "tile": used.tile,
@@ -207,7 +208,7 @@ def _enhance(
 
 def _one_pass(
     model: Model,
-    engine: Engine,
+    engines: list[Engine],
     plane: NDArray,
     before: Scaling,
     after: Scaling,
@@ -226,5 +227,5 @@ def _one_pass(
     def write(rows: slice, columns: slice, block: NDArray[np.float32]) -> None:
         out[rows, columns] = after.backward(block, dtype)
 
-    tile = enhance_windows(model, engine, plane.shape[:2], read, write, settings.tile, progress)
+    tile = enhance_windows(model, engines, plane.shape[:2], read, write, settings.tile, progress)
     return out, InferenceSettings.of(settings, tile=tile if tile is not None else "whole")

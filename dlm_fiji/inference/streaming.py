@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlm_fiji.errors import ConfigurationError, DlmWarning, InputError
-from dlm_fiji.inference.backends import choose_engine
+from dlm_fiji.inference.backends import choose_engines
 from dlm_fiji.inference.intensities import PERCENTILES, SAMPLES, Scaling, full_scale_of
 from dlm_fiji.inference.model_files import Model
 from dlm_fiji.inference.prediction import InferenceSettings, predict, prepare_model
@@ -86,7 +86,7 @@ def stream_file(
             "A streamed image gets one pass and no resampling; run the command again on its output for a second pass."
         )
     started = time.perf_counter()
-    engine = choose_engine(model, settings.backend, settings.device, settings.precision, settings.threads)
+    engines = choose_engines(model, settings.backend, settings.device, settings.precision, settings.threads)
     with open_region_reader(source) as reader:
         channels = reader.shape[2] if len(reader.shape) == 3 else 1
         if channels not in (1, model.card.channels):
@@ -100,7 +100,8 @@ def stream_file(
         scaling = measured_scaling(model, reader, settings.full_scale)
         ratio = ratio_of(model)
         shape = tuple(-(-n * ratio.numerator // ratio.denominator) for n in reader.shape[:2])
-        record: dict[str, Any] = engine.description | {
+        record: dict[str, Any] = engines[0].description | {
+            "devices": len(engines),
             "step": "enhance",
             "source": Path(source).name,
             "model": model.name,
@@ -128,7 +129,7 @@ def stream_file(
                 values = scaling.backward(block, reader.dtype)
                 writer.write(rows.start, columns.start, values if len(reader.shape) == 3 else values[..., 0])
 
-            enhance_windows(model, engine, reader.shape[:2], read, write, settings.tile, progress)
+            enhance_windows(model, engines, reader.shape[:2], read, write, settings.tile, progress)
     record["seconds"] = round(time.perf_counter() - started, 3)
     return record
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from queue import SimpleQueue
+from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from dlm_fiji.errors import DlmWarning, SetupError
-from dlm_fiji.inference.backends import Engine
+from dlm_fiji.inference.backends import Engine, full_precision
 from dlm_fiji.inference.model_files import Model
 from dlm_fiji.inference.tiling import Tile, plan_tiles
 
@@ -30,7 +33,7 @@ def ratio_of(model: Model) -> Fraction:
 
 def enhance_windows(
     model: Model,
-    engine: Engine,
+    engines: Sequence[Engine],
     shape: tuple[int, ...],
     read: Read,
     write: Write,
@@ -41,13 +44,16 @@ def enhance_windows(
 
     Parameters
     ----------
+    engines
+        What computes; several share the tiles among them.
     shape
         Rows and columns of the input.
     read
         (rows, columns) slices of the input → (h, w, C) float32 in the network's values.
     write
         Takes (rows, columns) slices of the output and an (h', w', C) float32 block; called once an output
-        pixel, in rows of tiles from the top (again from the top after memory ran out).
+        pixel, about in rows of tiles from the top (again from the top after memory ran out). Neither is called
+        by two threads at a time.
     tile
         As in :func:`predict`.
 
@@ -55,17 +61,32 @@ def enhance_windows(
     -------
     The tile that was used; None for the whole image at once.
     """
-    edge = tile_edge(tile, engine, shape)
+    edge = tile_edge(tile, engines[0], shape)
     grid, radius = int(model.network.grid), int(model.network.receptive_radius)  # type: ignore[arg-type]
     scale = ratio_of(model)
+    free: SimpleQueue[Engine] = SimpleQueue()
+    for engine in engines:
+        free.put(engine)
+    reading, writing = Lock(), Lock()
+
+    def enhance(window: Tile) -> None:
+        engine = free.get()
+        try:
+            with reading:
+                values = read(*window.source())
+            block = _run(engine, model, values)
+            with writing:
+                write(*window.target(scale), block[window.kept(scale)])
+        finally:
+            free.put(engine)  # only now may the engine overwrite the block
+
     while True:
         tiles = plan_tiles((shape[0], shape[1]), edge, radius, grid)
         try:
-            for index, window in enumerate(tiles):
-                block = _run(engine, model, read(*window.source()))
-                write(*window.target(scale), block[window.kept(scale)])
-                if progress is not None:
-                    progress(index + 1, len(tiles))
+            with full_precision():
+                for index, _ in enumerate(_each(enhance, tiles, len(engines))):
+                    if progress is not None:
+                        progress(index + 1, len(tiles))
             return edge
         except (MemoryError, RuntimeError) as error:
             smaller = _smaller_tile(error, edge, tiles, radius, grid)
@@ -75,6 +96,15 @@ def enhance_windows(
             edge = smaller
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+def _each(call: Callable[[Tile], None], tiles: list[Tile], workers: int) -> Iterator[None]:
+    """``call`` for every tile, by that many threads; one stays in the caller's, whose thread pools are warm."""
+    if workers == 1:
+        yield from map(call, tiles)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(call, tiles)  # a failure, or a caller that stops, cancels what has not begun
 
 
 def tile_edge(tile: int | str, engine: Engine, shape: tuple[int, ...]) -> int | None:

@@ -1,6 +1,7 @@
 """Tiled prediction: equal to the whole image for any size and tile, in every kind of array."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -180,7 +181,8 @@ def test_fluorescence_comes_back_in_its_units():
     np.testing.assert_allclose(result.reshape(30, 2, 40, 2).mean((1, 3)), image, atol=1)
 
 
-def test_memory_running_out_halves_the_tile(monkeypatch):
+@pytest.mark.parametrize("device", ["cpu", "cpu,cpu"])
+def test_memory_running_out_halves_the_tile(monkeypatch, device):
     from dlm_fiji.inference import backends
 
     model, image = make_model(), noise((150, 150, 3))
@@ -195,9 +197,37 @@ def test_memory_running_out_halves_the_tile(monkeypatch):
     monkeypatch.setattr(backends.TorchEngine, "__call__", small_memory)
     record = {}
     with pytest.warns(DlmWarning, match="going on with tiles of 42 px"):
-        result = predict(model, image, tile=140, backend="torch", device="cpu", record=record)
+        result = predict(model, image, tile=140, backend="torch", device=device, record=record)
     assert record["tile"] == 42  # half of the 84 px that two windows of 150 need
     assert np.abs(result - whole).max() <= 1e-5
+
+
+def test_several_devices_share_the_tiles(monkeypatch):
+    from dlm_fiji.inference import backends
+
+    model, image = make_model(), noise((150, 190, 3))
+    whole = predict(model, image, tile="whole", settings=TORCH)
+    original, seen = backends.TorchEngine.__call__, {}
+
+    def slow(self, x):
+        flags = torch.backends.cudnn
+        seen.setdefault(id(self), []).append((flags.enabled, flags.allow_tf32))
+        time.sleep(0.01)
+        return original(self, x)
+
+    monkeypatch.setattr(backends.TorchEngine, "__call__", slow)
+    record = {}
+    shared = predict(model, image, tile=48, backend="torch", device="cpu,cpu", record=record)
+    assert np.abs(shared - whole).max() <= 1e-5
+    assert record["devices"] == len(seen) == 2
+    assert all(len(states) > 3 and set(states) == {(True, False)} for states in seen.values())
+
+    def failing(self, x):
+        raise ValueError("broken driver")
+
+    monkeypatch.setattr(backends.TorchEngine, "__call__", failing)
+    with pytest.raises(ValueError, match="broken driver"):
+        predict(model, image, tile=48, backend="torch", device="cpu,cpu")
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -1,6 +1,7 @@
 """Files, streams, batches, exports, recommendations."""
 
 import hashlib
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -23,7 +24,7 @@ from dlm_fiji.inference import (
     save_model,
     stream_file,
 )
-from dlm_fiji.micrograph import from_array, open_image, provenance, save_image, to_array
+from dlm_fiji.micrograph import PyramidWriter, from_array, open_image, provenance, save_image, to_array
 from dlm_fiji.networks import BrightfieldNet, FluorescenceGenerator
 
 SETTINGS = InferenceSettings(backend="torch", device="cpu")
@@ -71,6 +72,21 @@ def test_streamed_is_the_image_in_memory(tmp_path, ending):
     assert np.abs(to_array(result).astype(int) - to_array(expected).astype(int)).max() <= 1
     assert float(result.x[1] - result.x[0]) == pytest.approx(0.2)
     assert provenance(tmp_path / f"out.{ending}")["model_sha256"] == model.sha256 == record["model_sha256"]
+
+
+def test_memory_of_a_stream_does_not_grow_with_the_height(tmp_path):
+    model, peaks = brightfield(), []
+    for height in (640, 1920):  # 1,600 and 4,800 rows come out: more than the rows of tiles that the writer holds
+        source = tmp_path / f"{height}.ome.tif"
+        with PyramidWriter(source, (height, 90, 3), np.uint8, tile=64) as writer:
+            for top in range(0, height, 64):
+                writer.write(top, 0, picture(top, (64, 90, 3)))
+        settings = InferenceSettings.of(SETTINGS, tile=128)
+        tracemalloc.start()
+        stream_file(model, source, tmp_path / f"{height}_out.ome.tif", settings)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
 
 
 def test_streamed_fluorescence_is_scaled_once_an_image(tmp_path):

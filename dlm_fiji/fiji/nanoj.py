@@ -1,4 +1,5 @@
-"""NanoJ-Core's elastic registration by block-wise cross-correlation (Laine et al. 2019, doi:10.1088/1361-6463/ab0261).
+"""NanoJ-Core's elastic registration by block-wise cross-correlation, and its drift (Laine et al. 2019,
+doi:10.1088/1361-6463/ab0261).
 
 Its menu commands do not load headless; the classes behind them do, and are called here.
 """
@@ -12,12 +13,13 @@ import numpy as np
 
 from dlm_fiji.errors import ConfigurationError, InputError
 from dlm_fiji.fiji.convert import from_processor, to_processor
+from dlm_fiji.fiji.macro import captured_output
 from dlm_fiji.fiji.plugins import Availability, plugins_available, require
 from dlm_fiji.fiji.runtime import java_class
-from dlm_fiji.registration import ElasticSettings, Warp
+from dlm_fiji.registration import Drift, ElasticSettings, Warp
 from dlm_fiji.registration.tiles import to_grey
 
-__all__ = ["available", "register_blocks", "register_elastic"]
+__all__ = ["available", "correlation_shift", "drift", "register_blocks", "register_elastic"]
 
 #: Settings of the native engine that the papers' block schedules on NanoJ do not have.
 NATIVE_ONLY = ("spacing", "bending", "iterations")
@@ -125,6 +127,48 @@ def register_elastic(
         "seconds": time.perf_counter() - started,
     }
     return Warp(total.displacement, engine=_engine(plugin), record=record)
+
+
+def drift(a: np.ndarray, b: np.ndarray, *, max_shift: float | None = None, channel: int | None = None) -> Drift:
+    """The displacement of ``b`` against ``a`` by NanoJ's drift estimation: b(p + shift) shows what a(p) shows.
+
+    Parameters
+    ----------
+    a, b
+        (H, W) or (H, W, C) of one size.
+    max_shift
+        Largest drift looked for, px; None looks everywhere.
+    channel
+        Reference channel, by default grey.
+
+    Raises
+    ------
+    SetupError
+        The plugin is not there.
+    InputError
+        The sizes differ, or an image is constant.
+    """
+    require("nanoj")
+    first, second = to_grey(np.asarray(a), channel), to_grey(np.asarray(b), channel)
+    _check_pair(first, second)
+    y, x = correlation_shift(first, second, max_shift)
+    found = Drift((-y, -x), 0.0)
+    margin = int(np.ceil(max(abs(y), abs(x)))) + 1
+    inner = (slice(margin, -margin),) * 2
+    overlap = first[inner], found.apply(second)[inner]
+    return Drift(found.shift, _correlation(*overlap) if overlap[0].size > 1 else float("nan"))
+
+
+def correlation_shift(reference: np.ndarray, image: np.ndarray, max_shift: float | None = None) -> tuple[float, float]:
+    """By how many pixels (y, x) NanoJ would move ``image`` onto ``reference``: the peak of its correlation map."""
+    maps = java_class("nanoj.core.java.image.transform.CrossCorrelationMap")
+    peak = java_class("nanoj.core.java.image.drift.EstimateShiftAndTilt")
+    with captured_output():
+        correlation = maps.calculateCrossCorrelationMap(to_processor(reference), to_processor(image), True)
+        if max_shift is not None:
+            correlation = maps.cropCCM(correlation, int(np.ceil(max_shift)))
+        _, x, y, _ = peak.getShiftFromCrossCorrelationPeak(correlation, peak.MAX_FITTING)
+    return float(y), float(x)
 
 
 def _rounds(shape: tuple[int, ...], s: ElasticSettings) -> list[tuple[int, int]]:

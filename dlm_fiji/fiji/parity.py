@@ -49,10 +49,12 @@ def compare() -> Iterator[Comparison | Skipped]:
         ("illumination", "", _flat_field),
         ("stitch", "stitching", _stitching),
         ("register", "nanoj", _registration),
+        ("drift", "nanoj", _drift),
         ("psf", "psf_generator", _psf),
         ("deconvolve", "deconvolutionlab2", _deconvolution),
         ("deconvolve", "ops", _ops),
         ("focus fusion", "edf", _focus),
+        ("error map", "squirrel", _error_map),
     ]
     for step, key, work in steps:
         name = available[key].name if key else "ImageJ macro"
@@ -154,6 +156,23 @@ def _registration() -> Iterator[Comparison]:
                      f"{abs(native - once):.3f} px", why)  # fmt: skip
     yield Comparison("register", "NanoJ-Core", what + "the papers' pyramid", f"{native:.3f} px", f"{paper:.3f} px",
                      f"{abs(native - paper):.3f} px", why)  # fmt: skip
+
+
+def _drift() -> Iterator[Comparison]:
+    from scipy.ndimage import shift
+
+    from dlm_fiji.fiji import nanoj
+    from dlm_fiji.registration import drift
+
+    scene = _scene().astype(np.float32)
+    true = np.array([2.4, -1.3])
+    moved = shift(scene, true, order=3, mode="reflect")
+    errors = [float(np.abs(np.subtract(engine(scene, moved).shift, true)).max()) for engine in (drift, nanoj.drift)]
+    yield Comparison(
+        "drift", "NanoJ-Core", "known shift of (2.4, -1.3) px: largest error", f"{errors[0]:.3f} px",
+        f"{errors[1]:.3f} px", f"{abs(errors[0] - errors[1]):.3f} px",
+        "the plugin's correlation has no mean removed and no window, so its peak is drawn to whole pixels",
+    )  # fmt: skip
 
 
 def _psf() -> Iterator[Comparison]:
@@ -264,3 +283,27 @@ def _focus() -> Iterator[Comparison]:
             f"{native:.2f} grey levels", f"{fiji:.2f} grey levels", f"{abs(native - fiji):.2f}",
             "other wavelets and votes" if "wave" in method else "other windows: 9 px, and 5 px in the plugin",
         )  # fmt: skip
+
+
+def _error_map() -> Iterator[Comparison]:
+    from scipy.ndimage import gaussian_filter
+
+    from dlm_fiji.fiji import squirrel
+    from dlm_fiji.measures import error_map
+
+    rng = np.random.default_rng(11)
+    fine = np.zeros((32, 32))
+    fine[tuple(rng.integers(3, 29, (2, 25)))] = rng.uniform(500, 2000, 25)
+    fine = gaussian_filter(fine, 1.0)
+    coarse = (1.7 * gaussian_filter(fine, 3.0) + 100).reshape(16, 2, 16, 2).mean((1, 3))
+    coarse += rng.normal(0, 1, coarse.shape)
+    fine[10:13, 10:13] += 200  # what the reference does not know
+    fiji = squirrel.error_map(fine, coarse)
+    native = error_map(fine.astype(np.float32), coarse.astype(np.float32), shift=fiji.shift, enlargement="plugin")
+    yield Comparison(
+        "error map", "NanoJ-SQUIRREL", "32² on 16² pixels: objective, RSE, RSP",
+        f"{native.objective:.4f}, {native.rse:.3f}, {native.rsp:.4f}",
+        f"{fiji.objective:.4f}, {fiji.rse:.3f}, {fiji.rsp:.4f}",
+        f"map {np.nanmax(np.abs(native.map - fiji.map)) / np.nanmax(fiji.map):.2g} of its maximum",
+        "the plugin fits with one Gaussian kernel and draws its map with ImageJ's; ours uses the first for both",
+    )  # fmt: skip

@@ -138,6 +138,57 @@ def test_nanoj_is_the_plugins_and_the_papers_schedule_beats_one_run(imagej, gold
         nanoj.register_elastic(moving, fixed, schedule="fit")
 
 
+@pytest.mark.plugins
+def test_nanoj_drift_undoes_a_known_shift(imagej):
+    from scipy.ndimage import shift
+
+    from dlm_fiji.registration import drift
+
+    needs("nanoj")
+    from skimage import data
+
+    scene = data.coins()[:160, :200].astype(np.float32)
+    moved = shift(scene, (3.0, -5.0), order=3, mode="reflect")
+    for options in ({}, {"max_shift": 12}):
+        found = nanoj.drift(scene, moved, **options)
+        np.testing.assert_allclose(found.shift, (3.0, -5.0), atol=0.05)
+        np.testing.assert_allclose(found.shift, drift(scene, moved).shift, atol=0.1)
+        assert found.correlation > 0.999
+        np.testing.assert_allclose(found.apply(moved)[20:-20, 20:-20], scene[20:-20, 20:-20], atol=8)
+
+
+@pytest.mark.plugins
+@pytest.mark.slow
+def test_squirrel_finds_the_optimum_that_the_native_error_map_finds(imagej):
+    from scipy.ndimage import gaussian_filter
+
+    from dlm_fiji.fiji import squirrel
+    from dlm_fiji.measures import error_map
+
+    needs("squirrel")
+    rng = np.random.default_rng(11)
+    fine = np.zeros((32, 32))
+    fine[tuple(rng.integers(3, 29, (2, 25)))] = rng.uniform(500, 2000, 25)
+    fine = gaussian_filter(fine, 1.0).astype(np.float32)
+    coarse = (1.7 * gaussian_filter(fine, 3.0) + 100).reshape(16, 2, 16, 2).mean((1, 3))
+    coarse += rng.normal(0, 1, coarse.shape)
+    plugin = squirrel.error_map(fine, coarse)
+    native = error_map(fine, coarse.astype(np.float32), shift=plugin.shift, enlargement="plugin")
+    assert plugin.objective == pytest.approx(native.objective, rel=1e-3)
+    assert native.objective <= plugin.objective * (1 + 1e-6)
+    assert plugin.rse == pytest.approx(native.rse, rel=0.02)
+    assert plugin.rsp == pytest.approx(native.rsp, abs=0.005)
+    assert plugin.map.shape == fine.shape
+
+
+def test_squirrel_keeps_the_pixels_that_the_plugin_keeps():
+    from dlm_fiji.fiji.squirrel import _kept
+
+    assert _kept(0.0, 60, 5) == (0, 60)
+    assert _kept(3.2, 60, 5) == (1, 60)
+    assert _kept(-7.0, 60, 5) == (0, 58)
+
+
 def focus_stack():
     """A tilted scene: column x is sharp in plane 3 x / width."""
     from scipy.ndimage import gaussian_filter

@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.signal import fftconvolve
 
 from dlm_fiji.errors import InputError
+from dlm_fiji.measures.evidence import Evidence, gather, region_maxima, region_side, strongest
 from dlm_fiji.measures.forward import ForwardModel
-from dlm_fiji.measures.trustworthiness import Trust, region_maxima, trust
+from dlm_fiji.measures.trustworthiness import Trust, judged, tile_evidence
 
-__all__ = ["Roc", "trust_roc"]
+__all__ = ["Roc", "tiles_roc", "trust_roc"]
 
 Kind = Literal["point", "disk", "ring", "line"]
 KINDS: tuple[Kind, ...] = ("point", "disk", "ring", "line")
@@ -39,6 +40,9 @@ class Roc:
         Number of structures behind each rate.
     d_prime
         Their detectability.
+    strengths, found
+        Other detectabilities, and the share found at each with the threshold in use, ``"inserted"`` and
+        ``"erased"``.
     """
 
     threshold: NDArray[Any]
@@ -49,6 +53,8 @@ class Roc:
     at_used: tuple[float, float, float]
     structures: int
     d_prime: float
+    strengths: NDArray[Any]
+    found: dict[str, NDArray[Any]]
 
 
 def trust_roc(
@@ -86,22 +92,48 @@ def trust_roc(
         The field is too small for at least ten structures of each kind.
     """
     p, y = np.asarray(prediction, dtype=np.float64), np.asarray(image, dtype=np.float64)
-    clean = trust(p, y, psf)
     forward = ForwardModel(np.asarray(psf), p.shape, y.shape)
-    sigma = clean.noise.sigma(clean.alpha * forward(p) + clean.beta)
-    # A field full of wrong structures would pull the scaling along; a single one does not, so it is held.
-    held: dict[str, Any] = {"noise": clean.noise, "scaling": (clean.alpha, clean.beta)}
+    evidence = gather([forward], p[..., None], [y[..., None]], np.zeros((1, 2)))
+    return _roc(evidence, judged(evidence, p), d_prime, kinds, seed)
+
+
+def tiles_roc(
+    prediction: ArrayLike,
+    tiles: Sequence[ArrayLike],
+    positions: ArrayLike,
+    psfs: Sequence[ArrayLike],
+    scale: float,
+    *,
+    trim: int = 0,
+    d_prime: float = 5.0,
+    kinds: Sequence[Kind] = KINDS,
+    seed: int = 0,
+) -> Roc:
+    """`trust_roc` for a prediction and the tiles that its mosaic was stitched from, as `trust_tiles` judges it.
+
+    Structures are as strong in every channel, and d' is that of all tiles together. A prediction that the tiles
+    contradict already would hide what an added structure does, so the tiles' noise is simulated round the
+    prediction: the rates are those of the instrument, its tiles and their places, not of this prediction's faults.
+    """
+    evidence, grey = tile_evidence(prediction, tiles, positions, psfs, scale, trim)
+    evidence = evidence.with_noise_only(np.random.default_rng(seed + 1))
+    return _roc(evidence, judged(evidence, grey), d_prime, kinds, seed)
+
+
+def _roc(evidence: Evidence, clean: Trust, d_prime: float, kinds: Sequence[Kind], seed: int) -> Roc:
+    """Matched filters are linear: one pass for each kind gives every strength, put in or left out."""
     rng = np.random.default_rng(seed)
-    peaks: dict[str, list[float]] = {"inserted": [], "erased": []}
+    strengths = np.arange(0, 10.25, 0.5)
+    signs = {"inserted": -1.0, "erased": 1.0}
+    peaks: dict[str, list[NDArray[Any]]] = {name: [] for name in signs}
     for kind in kinds:
-        added, places = _structures(kind, forward, sigma, clean.alpha, d_prime, rng)
-        cases = {
-            "inserted": trust(p + added, y, psf, **held),
-            "erased": trust(p, y + clean.alpha * forward(added), psf, **held),
-        }
-        for name, result in cases.items():
-            peaks[name] += [_peak(result, place) for place in places]
-    quiet = _regions(clean)
+        unit, places = _structures(kind, evidence, rng)
+        signal = evidence.signal_of(unit)
+        for name, sign in signs.items():
+            factors = sign * np.append(strengths, d_prime)
+            peaks[name] += [_peaks(evidence, signal, factors, place) for place in places]
+    at_d = {name: np.array(found)[:, -1] for name, found in peaks.items()}
+    quiet = region_maxima(np.abs(clean.significance), clean.region).ravel()
     levels = np.linspace(0, max(8.0, d_prime + 4), 161)
 
     def over(values: Any, level: Any) -> NDArray[Any]:
@@ -111,48 +143,47 @@ def trust_roc(
     return Roc(
         threshold=levels,
         false_alarm=over(quiet, levels),
-        inserted=over(peaks["inserted"], levels),
-        erased=over(peaks["erased"], levels),
+        inserted=over(at_d["inserted"], levels),
+        erased=over(at_d["erased"], levels),
         used=clean.threshold,
         at_used=(
             float(over(quiet, used)[0]),
-            float(over(peaks["inserted"], used)[0]),
-            float(over(peaks["erased"], used)[0]),
+            float(over(at_d["inserted"], used)[0]),
+            float(over(at_d["erased"], used)[0]),
         ),
-        structures=len(peaks["inserted"]),
+        structures=len(at_d["inserted"]),
         d_prime=d_prime,
+        strengths=strengths,
+        found={name: (np.array(found)[:, :-1] > clean.threshold).mean(0) for name, found in peaks.items()},
     )
 
 
 def _structures(
-    kind: Kind,
-    forward: ForwardModel,
-    sigma: NDArray[Any],
-    alpha: float,
-    d_prime: float,
-    rng: np.random.Generator,
+    kind: Kind, evidence: Evidence, rng: np.random.Generator
 ) -> tuple[NDArray[Any], list[tuple[float, float]]]:
-    """All structures of one kind on the prediction's pixels, and their centres on the camera's."""
+    """All structures of one kind, of d' = 1, on the prediction's pixels, and their centres on the judged grid."""
+    forward, sigma, trim = evidence.forward, evidence.sigma(), evidence.trim
     ratio = forward.ratio
-    reach = int(np.ceil(max(forward.psf.shape) / 2 / ratio)) + 6  # camera pixels
-    pitch = 2 * reach
-    rows, columns = (range(reach + 2, n - reach - 2, pitch) for n in forward.coarse)
+    reach = 5 * region_side(forward)  # camera pixels; neighbours are two of them apart
+    rows, columns = (range(reach, n - reach, 2 * reach) for n in evidence.size)
     if len(rows) * len(columns) < 10:
         raise InputError(
             f"An image of {forward.coarse} has no room for ten structures with this point spread function: "
-            "give a "
-            "larger field."
+            "give a larger field."
         )
     added, places = np.zeros(forward.fine), []
     y, x = np.ogrid[: forward.fine[0], : forward.fine[1]]
     for row in rows:
         for column in columns:
             centre = row + rng.uniform(-2, 2), column + rng.uniform(-2, 2)
-            fine = [(c + 0.5) * ratio - 0.5 for c in centre]
-            window = tuple(slice(max(int(f - reach * ratio), 0), int(f + reach * ratio) + 1) for f in fine)
+            fine = [(c + trim + 0.5) * ratio - 0.5 for c in centre]
+            window = tuple(
+                slice(max(int(f - reach * ratio), 0), min(int(f + reach * ratio) + 1, n))
+                for f, n in zip(fine, forward.fine, strict=True)
+            )
             form = _form(kind, y[window[0]] - fine[0], x[:, window[1]] - fine[1], ratio, rng.uniform(0, np.pi))
-            energy = _projected_energy(form, forward, 1 / _spread(sigma, window, ratio, form.shape) ** 2)
-            added[window] += form * d_prime / (abs(alpha) * np.sqrt(energy))
+            weight = 1 / _spread(sigma, window, ratio, form.shape, trim) ** 2
+            added[window] += form / (abs(evidence.alpha) * np.sqrt(_projected_energy(form, forward, weight)))
             places.append(centre)
     return added, places
 
@@ -177,20 +208,19 @@ def _projected_energy(form: NDArray[Any], forward: ForwardModel, weight: NDArray
     return float((fftconvolve(form, forward.psf, mode="same") ** 2 * weight).sum() / forward.ratio**2)
 
 
-def _spread(sigma: NDArray[Any], window: tuple[slice, ...], ratio: float, shape: tuple[int, ...]) -> NDArray[Any]:
+def _spread(
+    sigma: NDArray[Any], window: tuple[slice, ...], ratio: float, shape: tuple[int, ...], trim: int
+) -> NDArray[Any]:
     """The camera's noise on the prediction's pixels of a window."""
     rows, columns = (
-        np.clip(((w.start + np.arange(n) + 0.5) / ratio).astype(int), 0, m - 1)
+        np.clip(((w.start + np.arange(n) + 0.5) / ratio).astype(int) - trim, 0, m - 1)
         for w, n, m in zip(window, shape, sigma.shape, strict=True)
     )
     return sigma[np.ix_(rows, columns)]
 
 
-def _peak(result: Trust, place: tuple[float, float]) -> float:
-    """Largest significance within the extent of the largest structure, ± 4 camera pixels."""
-    window = tuple(slice(max(round(c) - 4, 0), round(c) + 5) for c in place)
-    return float(np.abs(result.significance[window]).max())
-
-
-def _regions(result: Trust) -> NDArray[Any]:
-    return region_maxima(np.abs(result.significance), result.region).ravel()
+def _peaks(evidence: Evidence, signal: NDArray[Any], factors: NDArray[Any], place: tuple[float, float]) -> NDArray[Any]:
+    """Largest significance within the extent of the largest structure, ± 4 camera pixels, for each strength."""
+    window = (slice(None), *(slice(max(round(c) - 4, 0), round(c) + 5) for c in place))
+    clean, added, power = evidence.signal[window], signal[window], evidence.power[window]
+    return np.array([np.abs(strongest(clean + f * added, power)).max() for f in factors])

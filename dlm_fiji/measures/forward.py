@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,13 @@ class ForwardModel:
     fine, coarse
         Shapes of prediction and camera image; the ratio need not be whole (2.5), but must be one for both
         axes.
+    scale
+        The ratio, where it is known better than by the two shapes (an enlargement rounds its size).
     """
 
-    def __init__(self, psf: NDArray[Any], fine: tuple[int, ...], coarse: tuple[int, ...]) -> None:
+    def __init__(
+        self, psf: NDArray[Any], fine: tuple[int, ...], coarse: tuple[int, ...], scale: float | None = None
+    ) -> None:
         kernel = np.asarray(psf, dtype=np.float64)
         if kernel.ndim != 2 or kernel.min() < 0 or not kernel.sum() > 0:
             raise InputError("The point spread function must have rows and columns, none negative, not all zero.")
@@ -38,24 +43,29 @@ class ForwardModel:
         if min(ratios) < 0.999 or abs(ratios[0] - ratios[1]) * min(coarse) > 1.5:
             raise InputError(
                 f"The prediction {fine} and the image {coarse} do not show one field: their ratio of sizes "
-                "must be 1 "
-                "or more and the same for both axes."
+                "must be 1 or more and the same for both axes."
             )
         self.psf = kernel / kernel.sum()
-        self.fine, self.coarse = fine, coarse
-        self.ratio = float(np.mean(ratios))
+        self.fine, self.coarse, self.scale = fine, coarse, scale
+        self.ratios = (ratios[0], ratios[1]) if scale is None else (scale, scale)
+        self.ratio = float(np.mean(self.ratios))
 
     def __call__(self, prediction: NDArray[Any]) -> NDArray[Any]:
         """The camera image, without noise; beyond its edge the prediction is mirrored."""
+        return self.sampled(self.blurred(prediction), [np.arange(c) for c in self.coarse])
+
+    def blurred(self, prediction: NDArray[Any]) -> NDArray[Any]:
+        """The light on the camera, on the prediction's pixels."""
         pad = [p // 2 for p in self.psf.shape]
         padded = np.pad(prediction, [(p, p) for p in pad], mode="symmetric")
-        blurred = _convolved(padded, self.psf)[tuple(slice(p, p + n) for p, n in zip(pad, self.fine, strict=True))]
-        if self.fine == self.coarse:
-            return blurred
-        # Centres of the camera pixels in prediction pixels.
-        rows, columns = ((np.arange(c) + 0.5) * f / c - 0.5 for f, c in zip(self.fine, self.coarse, strict=True))
-        grid = np.meshgrid(rows, columns, indexing="ij")
-        return map_coordinates(blurred, grid, order=3, mode="nearest")
+        return _convolved(padded, self.psf)[tuple(slice(p, p + n) for p, n in zip(pad, self.fine, strict=True))]
+
+    def sampled(self, blurred: NDArray[Any], pixels: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """The light at camera rows and columns, which may be fractions (a tile that lies between the pixels)."""
+        if self.ratio == 1 and all(np.array_equal(at, np.rint(at)) for at in pixels):
+            return blurred[np.ix_(*(at.astype(int) for at in pixels))]
+        rows, columns = ((at + 0.5) * r - 0.5 for at, r in zip(pixels, self.ratios, strict=True))
+        return map_coordinates(blurred, np.meshgrid(rows, columns, indexing="ij"), order=3, mode="nearest")
 
     def camera_spot(self) -> NDArray[Any]:
         """What a single point at a camera pixel's centre makes on the camera, odd size, sum of squares 1."""

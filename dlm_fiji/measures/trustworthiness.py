@@ -13,24 +13,21 @@ detail is of that kind.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
-from scipy.ndimage import gaussian_filter, shift, uniform_filter
+from scipy.ndimage import uniform_filter
 
 from dlm_fiji.errors import InputError
+from dlm_fiji.measures.evidence import Evidence, flag_threshold, gather, region_maxima, region_side
 from dlm_fiji.measures.forward import ForwardModel
-from dlm_fiji.measures.noise import Noise, estimate_noise
+from dlm_fiji.measures.noise import Noise
 
-__all__ = ["Trust", "trust"]
-
-#: Side of a region in σ of the spot: one resolution cell. 1 % false alarms then leave a threshold of
-#: about 3.4, which structures of d' = 5 pass.
-_SIDE = 3.0
+__all__ = ["Trust", "judged", "tile_evidence", "trust", "trust_tiles"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,12 @@ class Trust:
     significance
         Strongest deviation over all shapes at each pixel, in standard deviations, signed: positive where the
         image has light that the prediction lacks.
+    deviation
+        Height of that deviation at its middle, as a share of the image's mean level, signed.
     flags
-        One for each region, bool, shape (region rows, region columns).
+        One for each region, bool, shape (region rows, region columns): significant and larger than the tolerance.
+    contradicted
+        Share of regions with a significant deviation of any size.
     region
         Side of a region, pixels.
     threshold
@@ -65,9 +66,12 @@ class Trust:
 
     residual: NDArray[np.float32]
     significance: NDArray[np.float32]
+    deviation: NDArray[np.float32]
     flags: NDArray[np.bool_]
+    contradicted: float
     region: int
     threshold: float
+    tolerance: float
     false_alarm: float
     chi2: float
     alpha: float
@@ -93,7 +97,9 @@ class Trust:
             "sentence": self.sentence(),
             "regions": int(self.flags.size),
             "flagged_share": self.flagged,
+            "contradicted_share": self.contradicted,
             "expected_share_from_noise": self.false_alarm,
+            "tolerance": self.tolerance,
             "region_px": self.region,
             "threshold": self.threshold,
             "chi2": self.chi2,
@@ -116,13 +122,17 @@ class Trust:
             verdict = "the image does not contradict the prediction"
         else:
             verdict = "in these the image contradicts the prediction"
-        return (
-            f"{self.flagged:.1%} of {self.flags.size} regions are flagged ({self.false_alarm:.1%} would be "
-            "from noise "
-            f"alone): {verdict}; {float(self.uncheckable.mean()):.0%} of its local contrast cannot be "
-            "checked with this "
-            "lens."
+        size, most = "", ""
+        if self.tolerance:
+            size, most = f" with deviations of {self.tolerance:.0%} of the brightness or more", "at most "
+        sentence = (
+            f"{self.flagged:.1%} of {self.flags.size} regions are flagged{size} (noise alone would flag "
+            f"{most}{self.false_alarm:.1%}): {verdict}"
         )
+        if self.tolerance:
+            sentence += f"; {self.contradicted:.1%} deviate beyond noise by any amount"
+        hidden = f"{float(self.uncheckable.mean()):.0%} of its local contrast cannot be checked with this lens."
+        return f"{sentence}; {hidden}"
 
 
 def trust(
@@ -133,6 +143,7 @@ def trust(
     noise: Noise | float | None = None,
     scaling: tuple[float, float] | None = None,
     false_alarm: float = 0.008,
+    tolerance: float = 0.0,
 ) -> Trust:
     """Check a prediction against the image it was made from.
 
@@ -151,6 +162,9 @@ def trust(
     false_alarm
         Share of regions to be flagged by noise alone. 0.8 % keeps below 1 % with a noise estimate 2 % too
         low.
+    tolerance
+        Deviations lower than this share of the image's mean level are not flagged, however significant: a network
+        is rarely right to the camera's noise, and half a per cent of brightness over a wide area is no structure.
 
     Returns
     -------
@@ -170,144 +184,143 @@ def trust(
     everywhere, rightly: then nothing has been checked.
     """
     p, y = np.asarray(prediction, dtype=np.float64), np.asarray(image, dtype=np.float64)
-    for name, array in (("prediction", p), ("image", y)):
+    _check_planes(p, [y])
+    forward = ForwardModel(np.asarray(psf), p.shape, y.shape)
+    evidence = gather([forward], p[..., None], [y[..., None]], np.zeros((1, 2)), noise=noise, scaling=scaling)
+    return judged(evidence, p, false_alarm, tolerance)
+
+
+def trust_tiles(
+    prediction: ArrayLike,
+    tiles: Sequence[ArrayLike],
+    positions: ArrayLike,
+    psfs: Sequence[ArrayLike],
+    scale: float,
+    *,
+    trim: int = 0,
+    illumination: int = 4,
+    noise: Noise | float | None = None,
+    false_alarm: float = 0.008,
+    tolerance: float = 0.0,
+) -> Trust:
+    """Check a prediction against the tiles that its mosaic was stitched from.
+
+    The mosaic itself is no fair judge: it is interpolated between pixels, so its noise is neither white nor as
+    strong as the camera's, and its finest detail has lost contrast.
+
+    Parameters
+    ----------
+    prediction
+        Shape (rows, columns) or (rows, columns, channels), linear light.
+    tiles
+        Camera images of even illumination, shape (h, w) or (h, w, channels), linear light.
+    positions
+        Shape (n, 2): (y, x) of each tile's first pixel in camera pixels; (0, 0) is the first camera pixel of the
+        prediction's field. Tiles and parts of tiles beyond it are left out.
+    psfs
+        One for each channel, on the prediction's pixels, as for `trust`.
+    scale
+        Prediction pixels in a camera pixel.
+    trim
+        Camera pixels at the field's edge that are not judged, as what lies beyond the edge shines into them.
+    illumination
+        Order of the polynomial by which each tile's illumination may still differ from an even one.
+    noise, false_alarm, tolerance
+        As for `trust`.
+
+    Returns
+    -------
+    Trust
+        Arrays on the camera pixels of the field without the trimmed edge, channels averaged.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not belong together, NaN, an empty tile, no tile on the field.
+
+    Notes
+    -----
+    Each tile may also lie a fraction of a pixel beside its position: registration is not the prediction's fault.
+    """
+    evidence, grey = tile_evidence(prediction, tiles, positions, psfs, scale, trim, illumination, noise)
+    return judged(evidence, grey, false_alarm, tolerance)
+
+
+def tile_evidence(
+    prediction: ArrayLike,
+    tiles: Sequence[ArrayLike],
+    positions: ArrayLike,
+    psfs: Sequence[ArrayLike],
+    scale: float,
+    trim: int = 0,
+    illumination: int = 4,
+    noise: Noise | float | None = None,
+) -> tuple[Evidence, NDArray[Any]]:
+    """The evidence behind `trust_tiles`, and the prediction's mean channel."""
+    p = np.asarray(prediction, dtype=np.float64)
+    ts = [np.asarray(tile, dtype=np.float64) for tile in tiles]
+    if p.ndim == 2:
+        p, ts = p[..., None], [t[..., None] for t in ts]
+    if p.ndim != 3 or any(t.ndim != 3 or t.shape[2] != p.shape[2] for t in ts) or len(psfs) != p.shape[2]:
+        raise InputError(
+            f"A prediction of shape {p.shape} needs tiles of as many channels and a point spread function for each."
+        )
+    for channel in range(p.shape[2]):
+        _check_planes(p[..., channel], [t[..., channel] for t in ts])
+    coarse = (round(p.shape[0] / scale), round(p.shape[1] / scale))
+    forwards = [ForwardModel(np.asarray(psf), p.shape[:2], coarse, scale) for psf in psfs]
+    evidence = gather(
+        forwards,
+        p,
+        ts,
+        np.asarray(positions, float),
+        trim=trim,
+        noise=noise,
+        illumination=illumination,
+        displaced=True,
+    )
+    return evidence, p.mean(-1)
+
+
+def _check_planes(prediction: NDArray[Any], images: Sequence[NDArray[Any]]) -> None:
+    for name, array in (("prediction", prediction), *(("image", image) for image in images)):
         if array.ndim != 2 or min(array.shape) < 32:
             raise InputError(
                 f"The {name} must be a grey plane of at least 32 × 32 pixels, not {array.shape}; judge "
-                "channels one by "
-                "one."
+                "channels one by one."
             )
         if not np.isfinite(array).all():
             raise InputError(f"The {name} holds NaN or infinite pixels.")
-    if np.ptp(y) == 0:
-        raise InputError("The image is empty (one value everywhere), so it can confirm nothing.")
+        if name == "image" and np.ptp(array) == 0:
+            raise InputError("The image is empty (one value everywhere), so it can confirm nothing.")
+
+
+def judged(evidence: Evidence, prediction: NDArray[Any], false_alarm: float = 0.008, tolerance: float = 0.0) -> Trust:
+    """The verdict; ``prediction`` is one plane."""
     if not 0 < false_alarm < 0.5:
         raise InputError(f"The share of false alarms must lie between 0 and 0.5, not at {false_alarm}.")
-    forward = ForwardModel(np.asarray(psf), p.shape, y.shape)
-    seen = forward(p)
-    alpha, beta = _scaling(seen, y) if scaling is None else scaling
-    expected = alpha * seen + beta
-    residual = y - expected
-    if noise is None:
-        noise = _quieter(estimate_noise(y), estimate_noise(residual, expected), expected)
-    elif not isinstance(noise, Noise):
-        noise = Noise(0.0, float(noise) ** 2)
-    # The image's own level, not the prediction's: an invented bright structure must not raise the noise it
-    # is judged by.
-    sigma = noise.sigma(gaussian_filter(y, 1.5))
-
-    shapes = _shapes(forward)
-    region = _region(forward)
-    significance = _significance(residual, sigma, shapes)
-    threshold = _threshold(shapes, region, false_alarm)
+    significance = evidence.significance
+    region = region_side(evidence.forward)
+    threshold = flag_threshold(evidence.shapes, region, false_alarm)
+    beyond = np.abs(significance)
+    deviation = evidence.deviation
+    sigma = float(np.mean(evidence.sigma())) / max(abs(evidence.alpha), 1e-30)
     return Trust(
-        residual=residual.astype(np.float32),
+        residual=evidence.residual().astype(np.float32),
         significance=significance.astype(np.float32),
-        flags=region_maxima(np.abs(significance), region) > threshold,
+        deviation=deviation.astype(np.float32),
+        flags=region_maxima(np.where(np.abs(deviation) >= tolerance, beyond, 0), region) > threshold,
+        contradicted=float((region_maxima(beyond, region) > threshold).mean()),
         region=region,
         threshold=threshold,
+        tolerance=tolerance,
         false_alarm=false_alarm,
-        chi2=float(np.mean((residual / sigma) ** 2)),
-        alpha=float(alpha),
-        beta=float(beta),
-        noise=noise,
-        uncheckable=_uncheckable(p, forward, float(np.mean(sigma)) / max(abs(float(alpha)), 1e-30)),
+        chi2=evidence.chi2,
+        alpha=evidence.alpha,
+        beta=evidence.beta,
+        noise=evidence.noise,
+        uncheckable=_uncheckable(prediction, evidence.forward, sigma),
     )
-
-
-def _scaling(seen: NDArray[Any], image: NDArray[Any]) -> tuple[float, float]:
-    """Linear fit that single wrong structures do not pull: reweighted by Huber's function."""
-    design = np.stack([seen.ravel(), np.ones(seen.size)], 1)
-    target = image.ravel()
-    weights = np.ones(seen.size)
-    gain, offset = 1.0, 0.0
-    for _ in range(8):
-        normal = (design * weights[:, None]).T @ design
-        gain, offset = np.linalg.lstsq(normal, (design * weights[:, None]).T @ target, rcond=None)[0]
-        left = np.abs(target - gain * seen.ravel() - offset)
-        scale = 1.4826 * np.median(left) + 1e-30
-        weights = np.minimum(1.0, 1.5 * scale / np.maximum(left, 1e-30))
-    return float(gain), float(offset)
-
-
-def _quieter(one: Noise, other: Noise, signal: NDArray[Any]) -> Noise:
-    """Both estimates err only upwards, so the lower is nearer."""
-    return min((one, other), key=lambda n: float(np.mean(n.sigma(signal) ** 2)))
-
-
-def _shapes(forward: ForwardModel) -> NDArray[Any]:
-    """What structures look like on the camera: point, two blobs, lines in four directions; equal sizes."""
-    spot = forward.camera_spot()
-    width = _spot_sigma(spot)
-    pad = int(np.ceil(5 * width))
-    point = np.pad(spot, pad)
-    shapes = [point, gaussian_filter(point, 1.5 * width), gaussian_filter(point, 3 * width)]
-    for angle in np.arange(4) * np.pi / 4:
-        steps = np.linspace(-2.5 * width, 2.5 * width, 9)
-        moved = [shift(point, (s * np.sin(angle), s * np.cos(angle)), order=1) for s in steps]
-        shapes.append(np.sum(moved, axis=0))
-    return np.stack([s / np.sqrt((s**2).sum()) for s in shapes])
-
-
-def _spot_sigma(spot: NDArray[Any]) -> float:
-    """Width of the spot's core: that of the Gaussian whose squared integral it has."""
-    # For a Gaussian of σ and sum S the sum of squares is S² / 4πσ².
-    return float(max(np.sqrt(spot.sum() ** 2 / (spot**2).sum() / (4 * np.pi)), 0.6))
-
-
-def _region(forward: ForwardModel) -> int:
-    """Side of a resolution cell, pixels."""
-    return max(round(_SIDE * _core_sigma(forward.camera_spot())), 3)
-
-
-def _core_sigma(spot: NDArray[Any]) -> float:
-    """σ of the spot at half its height; side lobes do not widen it."""
-    area = float((spot > 0.5 * spot.max()).sum())
-    return max(float(np.sqrt(area / np.pi / (2 * np.log(2)))), 0.6)
-
-
-def _significance(residual: NDArray[Any], sigma: NDArray[Any], shapes: NDArray[Any]) -> NDArray[Any]:
-    """At each pixel the matched filter of largest modulus."""
-    half = shapes.shape[1] // 2, shapes.shape[2] // 2
-    size = [fft.next_fast_len(n + 2 * h, real=True) for n, h in zip(residual.shape, half, strict=True)]
-    weight = 1 / sigma**2
-    signal, power = fft.rfft2(residual * weight, size), fft.rfft2(weight, size)
-    best = np.zeros(residual.shape)
-    for shape in shapes:
-        kernel = fft.rfft2(shape[::-1, ::-1], size)
-        square = fft.rfft2(shape[::-1, ::-1] ** 2, size)
-        inner = tuple(slice(h, h + n) for h, n in zip(half, residual.shape, strict=True))
-        found = fft.irfft2(signal * kernel, size)[inner]
-        expected = np.sqrt(np.maximum(fft.irfft2(power * square, size)[inner], 1e-12 * float(weight.mean())))
-        value = found / expected
-        best = np.where(np.abs(value) > np.abs(best), value, best)
-    return best
-
-
-def region_maxima(values: NDArray[Any], region: int) -> NDArray[Any]:
-    """Largest value in each region of ``region`` × ``region`` pixels, those at the far edges smaller."""
-    rows, columns = (-(-n // region) for n in values.shape)
-    full = np.full((rows * region, columns * region), -np.inf)
-    full[: values.shape[0], : values.shape[1]] = values
-    return full.reshape(rows, region, columns, region).max((1, 3))
-
-
-def _threshold(shapes: NDArray[Any], region: int, false_alarm: float) -> float:
-    return _calibrated(shapes.tobytes(), shapes.shape, region, false_alarm)
-
-
-@lru_cache(maxsize=16)
-def _calibrated(shapes: bytes, size: tuple[int, ...], region: int, false_alarm: float) -> float:
-    """Quantile of the regions' largest significance in white noise."""
-    bank = np.frombuffer(shapes).reshape(size)
-    side = 1200
-    noise = np.random.default_rng(1).standard_normal((side, side))
-    peaks = np.sort(region_maxima(np.abs(_significance(noise, np.ones_like(noise), bank)), region), axis=None)
-    share = 1 - (np.arange(peaks.size) + 0.5) / peaks.size
-    # The tail falls like exp(-z² / 2): a straight line in z² steadies what neighbouring regions share.
-    tail = (share < 4 * false_alarm) & (share > false_alarm / 4)
-    slope, start = np.polyfit(np.log(share[tail]), peaks[tail] ** 2, 1)
-    return float(np.sqrt(slope * np.log(false_alarm) + start))
 
 
 def _uncheckable(prediction: NDArray[Any], forward: ForwardModel, sigma: float) -> NDArray[np.float32]:
@@ -333,7 +346,7 @@ def _uncheckable(prediction: NDArray[Any], forward: ForwardModel, sigma: float) 
         nyquist = 0.5 / forward.ratio
         lost = np.where((np.abs(fy) > nyquist) | (fx > nyquist), 1.0, lost)
     hidden = fft.irfft2(spectrum * lost, shape)
-    window = max(round(4 * _region(forward) * forward.ratio), 8)
+    window = max(round(4 * region_side(forward) * forward.ratio), 8)
     local = uniform_filter(prediction**2, window) - uniform_filter(prediction, window) ** 2
     erased = uniform_filter(hidden**2, window)
     least = 1e-6 * float(prediction.var()) + 1e-30

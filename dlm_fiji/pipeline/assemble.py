@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from dlm_fiji.micrograph import (
     write_json,
 )
 from dlm_fiji.pipeline.context import Context, as_rgb8, open_alike
+from dlm_fiji.registration import Match, Similarity
 from dlm_fiji.steps.comparison import brightness_gains
 from dlm_fiji.steps.flat_field import correct_illumination
 from dlm_fiji.steps.mosaicking import stitch_tiles
@@ -75,6 +78,8 @@ def stitch(context: Context) -> dict[str, Any]:
         folder / "links.json",
         {
             "positions": mosaic.positions,
+            # Of the saved mosaic's first pixel, in the positions' coordinates.
+            "origin": mosaic.origin + np.array([rows.start, columns.start]),
             "tile_shape": list(mosaic.tiles.shape[:2]),
             "placed_by_stage": [bool(b) for b in mosaic.placed_by_stage],
             "names": [path.name for path in files],
@@ -128,12 +133,13 @@ def register(context: Context) -> dict[str, Any]:
     settings = context.settings
     folder = context.run.folder("register")
     roles = assign_roles(len(context.label_files))
+    matches = [_read(entry) for entry in json.loads((context.run.path / "match" / "matches.json").read_text("utf-8"))]
     fields, shifts, known = [], [], []
     pixel = pixel_size_um(open_image(context.run.path / "stitch" / "mosaic.tif"))
     for index, path in enumerate(context.label_files):
         context.progress(index, len(roles), path.name)
         label = as_rgb8(to_array(open_image(path)))
-        found = find_label(mosaic, label, path.name, settings.scale, settings.match)
+        found = matches[index]
         # 004: the blind test set is not warp-corrected.
         blocks = settings.registration.blocks if settings.registration.elastic and roles[index] != "test" else None
         pair = pair_with_label(mosaic, label, found, settings.scale, blocks, settings.engine)
@@ -190,7 +196,16 @@ def _described(found: LabelMatch) -> dict[str, Any]:
         "correlation": found.match.correlation,
         "rotation_deg": found.match.rotation,
         "rectangle": list(found.rectangle),
+        "match": asdict(found.match),
     }
+
+
+def _read(entry: dict[str, Any]) -> LabelMatch:
+    """What :func:`_described` wrote."""
+    found, turn = entry["match"], entry["match"]["similarity"]
+    similarity = None if turn is None else Similarity(**{**turn, "matrix": np.array(turn["matrix"])})
+    y0, x0, y1, x1 = entry["rectangle"]
+    return LabelMatch(Match(**{**found, "similarity": similarity}), entry["label"], (y0, x0), (y1 - y0, x1 - x0))
 
 
 def _tif(name: str) -> str:

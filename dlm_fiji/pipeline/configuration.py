@@ -15,6 +15,7 @@ from dlm_fiji.errors import ConfigurationError
 from dlm_fiji.microscope.virtual import VirtualMicroscope
 from dlm_fiji.registration import ElasticSettings, MatchSettings, StitchSettings
 from dlm_fiji.settings import Settings, setting, unknown_name
+from dlm_fiji.steps.brightfield_trust import TrustSettings
 from dlm_fiji.training import TrainingSettings
 
 __all__ = [
@@ -97,6 +98,7 @@ class PipelineSettings(Settings):
         "patches and training",
     )
     deconvolve: DeconvolveSettings = setting(DeconvolveSettings(), "Richardson-Lucy")
+    trust: TrustSettings = setting(TrustSettings(), "the output judged without a label")
 
 
 def demo() -> PipelineSettings:

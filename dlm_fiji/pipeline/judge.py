@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlm_fiji.micrograph import atomic_write, from_array, open_image, pixel_size_um, save_image, write_json
-from dlm_fiji.pipeline.context import Context, as_rgb8
+from dlm_fiji.errors import InputError
+from dlm_fiji.micrograph import from_array, open_image, pixel_size_um, save_image, to_array, write_json
+from dlm_fiji.pipeline.area import save_area, save_table
+from dlm_fiji.pipeline.assemble import FLAT
+from dlm_fiji.pipeline.context import Context, as_rgb8, open_alike
 from dlm_fiji.pipeline.learn import field_pair, read_fields
 from dlm_fiji.registration.sampling import resample
 from dlm_fiji.steps.brightfield_lucy import brightfield_psf, deconvolve_brightfield, search_brightfield
-from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures, compare_regions
+from dlm_fiji.steps.brightfield_trust import BrightfieldTiles
+from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures
 
-__all__ = ["deconvolve", "evaluate", "question", "report"]
+__all__ = ["deconvolve", "evaluate", "question", "report", "trust"]
 
 MARGIN = 24
 """Mosaic pixels around the test area that Richardson-Lucy sees, so that no border is near the judged pixels."""
@@ -33,8 +36,6 @@ def deconvolve(context: Context) -> dict[str, Any]:
     pixel = pixel_size_um(open_image(context.run.path / "stitch" / "mosaic.tif"))
     camera = pixel[0] if pixel is not None else context.settings.input.pixel_um
     if camera is None:
-        from dlm_fiji.errors import InputError
-
         raise InputError("The tiles carry no pixel size, which Richardson-Lucy needs; set [input] pixel_um.")
     psfs = [
         brightfield_psf(settings.na, settings.condenser_na, wavelength, camera / scale, camera)
@@ -54,10 +55,7 @@ def deconvolve(context: Context) -> dict[str, Any]:
     gains, engine = _gains(context), context.settings.engine
     rival = search_brightfield(around, psfs, scale, settings.iterations, score, gains, engine)
     folder = context.run.folder("deconvolve")
-    with atomic_write(folder / "search.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["iterations", "ssim"])
-        writer.writerows((number, f"{value:.6f}") for number, value in rival.scores)
+    save_table(folder / "search.csv", ["iterations", "ssim"], rival.scores)
     *_, whole = deconvolve_brightfield(mosaic, psfs, scale, rival.iterations, gains)
     facts = context.provenance("deconvolve", **{**settings.model_dump(), "iterations": rival.iterations})
     hr_pixel = camera / scale
@@ -73,7 +71,7 @@ def deconvolve(context: Context) -> dict[str, Any]:
 
 
 def evaluate(context: Context) -> dict[str, Any]:
-    """SSIM and PSNR of bicubic, Richardson-Lucy and network on the held-out area, and its images as files."""
+    """Figures of bicubic, Richardson-Lucy and network on the held-out areas, and their images as files."""
     scale = context.settings.scale
     mosaic = as_rgb8(context.image("stitch", "mosaic.tif"))
     bicubic = np.rint(np.clip(resample(mosaic.astype(np.float32), scale), 0, 255)).astype(np.uint8)
@@ -88,6 +86,8 @@ def evaluate(context: Context) -> dict[str, Any]:
         whole["network_before"] = apply_gains(before, gains)
     fields = read_fields(context, "test")
     iterations = context.run.record["stages"]["deconvolve"]["iterations"]
+    pixel = pixel_size_um(open_image(context.run.path / "stitch" / "mosaic.tif"))
+    hr_pixel = None if pixel is None else (pixel[0] / scale, pixel[1] / scale)
     results = []
     for number, field in enumerate(fields):
         lr, label = field_pair(context, field["index"])
@@ -97,8 +97,8 @@ def evaluate(context: Context) -> dict[str, Any]:
         folder = (
             context.run.folder("evaluate") if number == 0 else context.run.folder("evaluate") / f"field_{number:02d}"
         )
-        _save_area(context, folder, {**images, "label": label}, lr)
-        results.append({"label": field["label"], "rectangle": field["rectangle"], **compare_regions(images, label)})
+        figures = save_area(folder, images, label, lr, pixel, hr_pixel, {"": context.provenance("evaluate")})
+        results.append({"label": field["label"], "rectangle": field["rectangle"], **figures})
     first = results[0]
     first["richardson_lucy"]["iterations"] = iterations
     untuned = first.pop("network_before", None)
@@ -120,6 +120,69 @@ def evaluate(context: Context) -> dict[str, Any]:
         f"{name.replace('_', '-')} {first[name]['ssim']:.4f}" for name in metrics["test_area"] if name in first
     )
     return {"engine": "native", "note": f"SSIM {shown}"}
+
+
+def trust(context: Context) -> dict[str, Any]:
+    """The network's output judged by the raw tiles, without a label; the label and the rivals as controls."""
+    settings, scale = context.settings.trust, context.settings.scale
+    tiles = _raw_tiles(context)
+    test = read_fields(context, "test")[0]
+    enhanced = as_rgb8(context.image("predict", "mosaic_enhanced.tif"))
+    height, width = round(enhanced.shape[0] / scale), round(enhanced.shape[1] / scale)
+    part = [0, 0, height, width]
+    if height * width > settings.largest:
+        part = _around(test["rectangle"], tiles.trim, height, width)
+    prediction, corner = _cut(enhanced, part, scale), (part[0], part[1])
+    found = tiles.judge(prediction, corner, settings)
+    roc = tiles.roc(prediction, corner, context.settings.seed)
+    controls = {}
+    for name in ("label", "richardson_lucy", "network", "bicubic"):
+        image = as_rgb8(context.image("evaluate", f"{name}.tif"))
+        try:
+            judged = tiles.judge(image, (test["rectangle"][0], test["rectangle"][1]), settings)
+        except InputError:
+            # A small test area has no middle that its surroundings do not shine into.
+            continue
+        controls[name] = {
+            "regions": int(judged.flags.size),
+            "flagged_share": judged.flagged,
+            "contradicted_share": judged.contradicted,
+            "chi2": judged.chi2,
+        }
+    folder = context.run.folder("trust")
+    facts = context.provenance("trust")
+    inside = [part[0] + tiles.trim, part[1] + tiles.trim, part[2] - tiles.trim, part[3] - tiles.trim]
+    summary = {
+        **found.summary(),
+        "judged_by": f"{len(tiles.tiles)} raw tiles, linear light, mean of the channels",
+        "rectangle_px": inside,
+        "test_area": controls,
+        "roc": {
+            "d_prime": roc.d_prime,
+            "structures": roc.structures,
+            **dict(zip(("false_alarm", "inserted", "erased"), roc.at_used, strict=True)),
+        },
+    }
+    write_json(folder / "trust.json", summary)
+    for name, array in (
+        ("map", found.significance),
+        ("deviation", found.deviation),
+        ("uncheckable", found.uncheckable),
+    ):
+        save_image(from_array(array), folder / f"{name}.tif", provenance=facts)
+    save_table(
+        folder / "roc.csv",
+        ["threshold", "false_alarm", "inserted", "erased"],
+        zip(*(a.tolist() for a in (roc.threshold, roc.false_alarm, roc.inserted, roc.erased)), strict=True),
+    )
+    save_table(
+        folder / "detectability.csv",
+        ["d_prime", "inserted", "erased"],
+        zip(*(a.tolist() for a in (roc.strengths, roc.found["inserted"], roc.found["erased"])), strict=True),
+    )
+    label = f"; of the label's {controls['label']['flagged_share']:.1%}" if "label" in controls else ""
+    note = f"{found.flagged:.1%} of {found.flags.size} regions flagged{label}"
+    return {"engine": "native", "note": note}
 
 
 def report(context: Context) -> dict[str, Any]:
@@ -158,10 +221,28 @@ def _cut(image: NDArray[np.uint8], rectangle: list[int], scale: float) -> NDArra
     return image[y0:y1, x0:x1]
 
 
-def _save_area(context: Context, folder: Path, images: dict[str, NDArray[np.uint8]], lr: NDArray[np.uint8]) -> None:
-    pixel = pixel_size_um(open_image(context.run.path / "stitch" / "mosaic.tif"))
-    hr_pixel = None if pixel is None else (pixel[0] / context.settings.scale, pixel[1] / context.settings.scale)
-    facts = context.provenance("evaluate")
-    save_image(from_array(lr, pixel), folder / "input.tif", provenance=facts)
-    for name, image in images.items():
-        save_image(from_array(image, hr_pixel), folder / f"{name}.tif", provenance={**facts, "method": name})
+def _raw_tiles(context: Context) -> BrightfieldTiles:
+    """The tiles as the camera gave them, where stitching placed them."""
+    optics = context.settings.deconvolve
+    layout = json.loads((context.run.path / "stitch" / "links.json").read_text(encoding="utf-8"))
+    images = open_alike(context.tile_files, context.settings.input.pixel_um, "Tile")
+    pixel = pixel_size_um(images[0])
+    assert pixel is not None, "checked when Richardson-Lucy ran"
+    flat = context.run.path / "illumination" / FLAT
+    return BrightfieldTiles(
+        tiles=[as_rgb8(to_array(image)) for image in images],
+        positions=np.array(layout["positions"]) - np.array(layout["origin"]),
+        na=optics.na,
+        condenser_na=optics.condenser_na,
+        wavelengths_um=optics.wavelengths_um,
+        camera_um=pixel[0],
+        scale=context.settings.scale,
+        flat_field=np.atleast_3d(to_array(open_image(flat))) if flat.is_file() else None,
+    )
+
+
+def _around(rectangle: list[int], margin: int, height: int, width: int) -> list[int]:
+    """A rectangle with a margin, within the mosaic and beginning on even pixels, as the network's grid wants it."""
+    y0, x0, y1, x1 = rectangle
+    low = [max(0, v - margin) // 2 * 2 for v in (y0, x0)]
+    return [*low, min(height, y1 + margin) // 2 * 2, min(width, x1 + margin) // 2 * 2]

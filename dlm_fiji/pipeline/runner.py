@@ -42,13 +42,14 @@ STAGES = (
     Stage("illumination", assemble.illumination, ("acquire",), ("illumination", "input")),
     Stage("stitch", assemble.stitch, ("illumination",), ("stitch", "engine", "input")),
     Stage("match", assemble.match, ("stitch",), ("match", "scale")),
-    Stage("register", assemble.register, ("match",), ("registration", "match", "scale", "engine")),
+    Stage("register", assemble.register, ("match",), ("registration", "scale", "engine")),
     Stage("patches", learn.patches, ("register",), ("train", "scale")),
     Stage("train", learn.train, ("patches",), ("train", "init_from", "seed", "scale")),
     Stage("predict", learn.predict, ("train", "stitch"), ("init_from",)),
     Stage("deconvolve", judge.deconvolve, ("register",), ("deconvolve", "engine", "scale")),
     Stage("evaluate", judge.evaluate, ("register", "predict", "deconvolve"), ("simulated",)),
-    Stage("report", judge.report, ("evaluate",), ()),
+    Stage("trust", judge.trust, ("illumination", "stitch", "evaluate"), ("trust", "deconvolve")),
+    Stage("report", judge.report, ("evaluate", "trust"), ()),
 )
 
 

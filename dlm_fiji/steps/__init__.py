@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "pairing": ["LabelMatch", "Pair", "find_label", "pair_with_label"],
         "enhancement": ["enhance"],
         "brightfield_lucy": ["BrightfieldRival", "deconvolve_brightfield", "search_brightfield"],
-        "comparison": ["apply_gains", "area_measures", "brightness_gains", "compare_regions"],
+        "brightfield_trust": ["BrightfieldTiles", "TrustSettings"],
+        "comparison": ["apply_gains", "area_measures", "brightness_gains", "compare_regions", "consistency"],
     },
 )

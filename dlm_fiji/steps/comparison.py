@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.measures import luminance, psnr, ssim
+from dlm_fiji.measures import ErrorMap, cie94, error_map, luminance, psnr, ssim
 from dlm_fiji.microscope.linear_light import linear_to_srgb, srgb_to_linear
+from dlm_fiji.registration.sampling import resample
 
-__all__ = ["BORDER", "area_measures", "compare_regions"]
+__all__ = ["BORDER", "apply_gains", "area_measures", "brightness_gains", "compare_regions", "consistency"]
 
 BORDER = 20
 """Pixels left out at the edge of the area: networks and deconvolution treat edges differently."""
@@ -38,8 +39,29 @@ def area_measures(image: NDArray[np.uint8], label: NDArray[np.uint8], border: in
 
 
 def compare_regions(images: Mapping[str, NDArray[np.uint8]], label: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
-    """:func:`area_measures` of several images of one area, by name."""
-    return {name: dict(area_measures(image, label)) for name, image in images.items()}
+    """:func:`area_measures` of several images of one area, by name; of colour images with CIE-94."""
+    found: dict[str, dict[str, Any]] = {name: dict(area_measures(image, label)) for name, image in images.items()}
+    inner = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+    if label.ndim == 3 and label.shape[-1] == 3:
+        for name, image in images.items():
+            distance = cie94(image[inner], label[inner])
+            found[name]["cie94"] = {"mean": distance.mean, "std": distance.std}
+    return found
+
+
+def consistency(image: NDArray[Any], low: NDArray[Any]) -> ErrorMap:
+    """SQUIRREL's error map of an image against the input it was made from (luminance, encoded values).
+
+    The map asks for a whole ratio of pixels, so an image enlarged by 2.5 is resampled (cubic) to 3 of its pixels for
+    one of the input's.
+    """
+    fine, coarse = (luminance(x) if x.ndim == 3 and x.shape[-1] == 3 else x.reshape(x.shape[:2]) for x in (image, low))
+    height, width = image.shape[:2]
+    rows, columns = low.shape[:2]
+    ratio = int(np.ceil(height / rows - 1e-6))
+    if (height, width) != (ratio * rows, ratio * columns):
+        fine = resample(fine, (ratio * rows / height + 1e-9, ratio * columns / width + 1e-9))
+    return error_map(fine, coarse)
 
 
 def brightness_gains(pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> list[float]:

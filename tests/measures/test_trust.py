@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.measures import estimate_noise, trust, trust_roc
+from dlm_fiji.measures import estimate_noise, tiles_roc, trust, trust_roc, trust_tiles
 from dlm_fiji.measures.forward import ForwardModel
 from dlm_fiji.microscope import born_wolf
 
@@ -81,6 +81,62 @@ def test_structures_of_d5_are_found(field, ratio):
     assert (np.diff(roc.inserted) <= 0).all()
     weak = trust_roc(label, image, psf, d_prime=1.5)
     assert weak.at_used[1] < 0.5
+
+
+@pytest.fixture(scope="module")
+def scan():
+    """Four overlapping tiles between the pixels of the prediction's field, unevenly lit, of a coloured specimen."""
+    colour = data.immunohistochemistry()[:400, :400].astype(float) / 255
+    psfs = [born_wolf(0.4, w, 0.25, (61, 61), camera_pixel_um=0.625) for w in (0.63, 0.532, 0.45)]
+    rng = np.random.default_rng(5)
+    positions = np.array([(0.3, 0.6), (0.1, 69.4), (71.7, 1.2), (70.2, 68.9)])
+    light = 1 - 0.2 * np.hypot(*np.meshgrid(np.linspace(-1, 1, 88), np.linspace(-0.8, 1.2, 88), indexing="ij")) ** 2
+    tiles = []
+    for y, x in positions:
+        planes = []
+        for channel, psf in enumerate(psfs):
+            forward = ForwardModel(psf, (400, 400), (160, 160))
+            blurred = forward.blurred(colour[..., channel])
+            planes.append(forward.sampled(blurred, [np.arange(88) + y, np.arange(88) + x]) * light)
+        tiles.append(rng.poisson(np.stack(planes, -1) * 10_000) / 10_000)
+    return colour, tiles, positions, psfs
+
+
+def test_tiles_trust_the_label_and_find_what_was_added(scan):
+    colour, tiles, positions, psfs = scan
+    result = trust_tiles(colour, tiles, positions, psfs, 2.5, trim=13)
+    assert result.contradicted == result.flagged <= 0.01 + 2 * np.sqrt(0.01 / result.flags.size)
+    assert result.chi2 == pytest.approx(1, abs=0.04)
+    wrong = colour.copy()
+    wrong[200:206, 150:156] *= 0.6
+    found = trust_tiles(wrong, tiles, positions, psfs, 2.5, trim=13, tolerance=0.05)
+    y, x = np.nonzero(found.flag_map & ~result.flag_map)
+    near = np.hypot(y - (203 / 2.5 - 13), x - (153 / 2.5 - 13)) < 9
+    assert near.sum() >= 9
+    assert (~near).sum() <= 9  # a region that was almost flagged before
+    # Small and wide deviations are what the tolerance forgives.
+    uneven = colour * (1 + 0.012 * np.sin(np.arange(400) / 12))[:, None, None]
+    strict, lenient = (trust_tiles(uneven, tiles, positions, psfs, 2.5, trim=13, tolerance=t) for t in (0, 0.05))
+    assert strict.contradicted == lenient.contradicted > 0.1
+    assert lenient.flagged < 0.01
+
+
+def test_rates_of_tiles_do_not_depend_on_the_predictions_faults(scan):
+    colour, tiles, positions, psfs = scan
+    good = tiles_roc(colour, tiles, positions, psfs, 2.5, trim=13)
+    poor = tiles_roc(gaussian_filter(colour, (1.5, 1.5, 0)), tiles, positions, psfs, 2.5, trim=13)
+    assert good.at_used[1] > 0.85
+    assert abs(good.at_used[1] - poor.at_used[1]) < 0.12
+    assert good.found["inserted"][-1] > 0.98
+    assert good.found["inserted"][0] < 0.3
+
+
+def test_tiles_that_do_not_belong_are_refused(scan):
+    colour, tiles, positions, psfs = scan
+    with pytest.raises(InputError, match="as many channels"):
+        trust_tiles(colour[..., 0], tiles, positions, psfs[:1], 2.5)
+    with pytest.raises(InputError, match="No tile lies"):
+        trust_tiles(colour, tiles, positions + 1000, psfs, 2.5)
 
 
 def test_a_flag_lies_where_the_wrong_structure_is(field):

@@ -59,6 +59,9 @@ def test_anyone_can_recompute_the_metrics(finished: Path) -> None:
     assert metrics["test_area"]["richardson_lucy"]["iterations"] == _best_of_search(finished)
     assert set(metrics["engines"]) >= {"stitch", "deconvolve"}
     assert set(metrics["seconds"]) >= {"stitch", "train"}
+    for name in ("bicubic", "richardson_lucy", "network"):
+        assert metrics["test_area"][name]["cie94"]["mean"] > 0
+        assert 0 < metrics["test_area"][name]["rsp"] <= 1
 
 
 def _best_of_search(folder: Path) -> int:
@@ -101,6 +104,17 @@ def test_the_stage_positions_were_recovered(finished: Path) -> None:
     assert min(errors) < 0.15
 
 
+def test_the_label_is_trusted_by_the_raw_tiles(finished: Path) -> None:
+    content = json.loads((finished / "trust" / "trust.json").read_text(encoding="utf-8"))
+    assert content["test_area"]["label"]["flagged_share"] <= 0.01
+    assert content["test_area"]["label"]["contradicted_share"] <= 0.02  # 0.8 % of some 400 regions, and its spread
+    assert content["test_area"]["label"]["chi2"] == pytest.approx(1, abs=0.1)
+    assert content["test_area"]["bicubic"]["flagged_share"] > 0.2
+    # 10,000 photo-electrons a channel, three channels averaged.
+    assert content["noise_gain"] == pytest.approx(1e-4 / 3, rel=0.25)
+    assert content["roc"]["inserted"] > 0.85
+
+
 def test_outputs_carry_pixel_size_and_origin(finished: Path) -> None:
     enhanced = finished / "predict" / "mosaic_enhanced.tif"
     assert pixel_size_um(open_image(enhanced)) == pytest.approx((0.25, 0.25))
@@ -119,7 +133,7 @@ def test_a_second_call_runs_nothing_and_a_changed_setting_only_what_follows(fini
     run_pipeline(PipelineSettings.of(settings, deconvolve=deconvolve), finished)
     after = record(finished)["stages"]
     same = [name for name in before if before[name] == after[name]]
-    assert same == [stage.name for stage in STAGES if stage.name not in ("deconvolve", "evaluate", "report")]
+    assert same == [stage.name for stage in STAGES if stage.name not in ("deconvolve", "evaluate", "trust", "report")]
     run_pipeline(short_demo(), finished)
 
 

@@ -18,6 +18,9 @@ __all__ = ["LinkFinder", "Measurement", "pyramid_factors"]
 #: an overlap of this many pixels gives 0.01 px already; finer levels only cost time
 ENOUGH_PIXELS = 150_000
 
+#: standard error in px from which on a fit is started at several places
+FAINT = 0.1
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -159,7 +162,7 @@ class LinkFinder:
             if best.pixels > ENOUGH_PIXELS:
                 break
             start = best.shift * (self.factors[level - 1] / factor)
-            finer = refine_shift(first[level], second[level], start, sigma=self._sigma, tolerance=0.01)
+            finer = self._fine_fit(first[level], second[level], start)
             if finer is None:
                 return Measurement(i, j, None, "no content that both tiles share")
             best = finer
@@ -169,13 +172,25 @@ class LinkFinder:
                 surest = full
         return Measurement(i, j, surest)
 
+    def _fine_fit(self, first: np.ndarray, second: np.ndarray, start: np.ndarray) -> ShiftFit | None:
+        fit = refine_shift(first, second, start, sigma=self._sigma, tolerance=0.01)
+        if fit is None or _least(fit.information) > FAINT**-2:
+            return fit
+        # in faint content noise makes several optima along the direction that is known least; the highest is likeliest
+        axis = np.linalg.eigh(fit.information)[1][:, 0]
+        others = [
+            refine_shift(first, second, start + step * axis, sigma=self._sigma, tolerance=0.01)
+            for step in (-1.5, -0.75, 0.75, 1.5)
+        ]
+        return max((f for f in (fit, *others) if f is not None), key=lambda f: f.correlation)
+
     def _coarse_fit(
         self, first: np.ndarray, second: np.ndarray, expected: np.ndarray, search: np.ndarray
     ) -> ShiftFit | None:
         candidates = correlation_peaks(first, second, expected, search, self._peaks)
-        # one peak far above the others needs no rival
-        count = 1 if candidates and all(r < candidates[0][0] - 0.3 for r, _ in candidates[1:]) else 3
-        fits = [refine_shift(first, second, lag, sigma=self._sigma, tolerance=0.02) for _, lag in candidates[:count]]
+        # a peak that correlates far less than the best is no rival: half a pixel off costs less than that
+        rivals = [lag for r, lag in candidates[:3] if r > candidates[0][0] - 0.15]
+        fits = [refine_shift(first, second, lag, sigma=self._sigma, tolerance=0.02) for lag in rivals]
         return max((fit for fit in fits if fit is not None), key=lambda fit: fit.correlation, default=None)
 
     def _convincing(self, fit: ShiftFit | None) -> bool:

@@ -57,7 +57,13 @@ class StitchSettings(Settings):
     )
     peaks: int = setting(5, "Correlation peaks verified for a pair", ge=1, source="Preibisch 2009")
     outlier: float = setting(0.5, "Links that disagree with the solution by more are dropped", unit="px", gt=0)
-    sigma: float = setting(0.8, "Gaussian smoothing before the sub-pixel fit", unit="px", ge=0)
+    sigma: float = setting(
+        1.0,
+        "Gaussian smoothing before the sub-pixel fit",
+        unit="px",
+        ge=0,
+        source="simulated scans, 8 seeds: 1.0 errs least where tiles are nearly blank",
+    )
     coarsest_side: int = setting(192, "Tile side at which the first search is done", unit="px", ge=32)
     channel: int | None = setting(None, "Reference channel; by default grey (luma of RGB, else the mean)", ge=0)
     flat_field: Literal["links", "estimate", "none"] = setting(

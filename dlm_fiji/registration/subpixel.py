@@ -7,14 +7,15 @@ pixel in a's coordinates. Finding s takes two steps.
    several candidate peaks; each is judged by the true correlation of its overlap (Preibisch, Saalfeld & Tomancak,
    Bioinformatics 25, 1463 (2009), doi:10.1093/bioinformatics/btp184).
 2. :func:`refine_shift`: Gauss-Newton on a(p) = gain b(p - s) + offset + slope·p over the overlap alone
-   (Lucas & Kanade 1981). Nothing wraps around, no window biases the answer, and the normal matrix says how precise
-   it is.
+   (Lucas & Kanade 1981), with the gradients that both images share. Nothing wraps around, no window biases the
+   answer, and the normal matrix says how precise it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from math import atan2, cos, sin, sqrt
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -227,7 +228,8 @@ def refine_shift(
         None where the overlap is too small, has no content, or the search left its reach.
     """
     start = np.asarray(start, dtype=float)
-    shift = start.copy()
+    shift, last, lag_before = start.copy(), np.inf, None
+    independent = max(1.0, 4 * np.pi * max(sigma, 0.5) ** 2)  # px for one independent value of smoothed white noise
     for _ in range(iterations):
         lag = np.ceil(shift).astype(int)
         fraction = lag - shift  # b(p - shift) = b(p - lag + fraction)
@@ -235,51 +237,93 @@ def refine_shift(
         height, width = rows.stop - rows.start, cols.stop - cols.start
         if height < 6 or width < 6:
             return None
-        part_a = a[rows, cols]
+        if lag_before is None or (lag != lag_before).any():
+            design, target = _fixed_part(a, rows, cols, slope)
+            lag_before = lag
         source = b[_shifted(rows, lag[0], MARGIN), _shifted(cols, lag[1], MARGIN)]
-        value, dy, dx = (layer[MARGIN:-MARGIN, MARGIN:-MARGIN] for layer in _interpolated(source, fraction))
-        mean_a, mean_b = float(part_a.mean()), float(value.mean())
-        # a = gain b - gain (dy, dx)·step + offset (+ plane): linear in its coefficients
-        target = (part_a - mean_a).ravel()
-        columns = [dy.ravel(), dx.ravel(), (value - mean_b).ravel()]
-        if slope:
-            columns += _plane(height, width)
-        columns.append(_ones(target.size))
-        design = np.stack(columns)
-        normal, right, spread_a = _sums(design, target)
-        spread_b = normal[2, 2]
-        if spread_a <= 0 or spread_b <= 0:
+        _interpolate_into(design[2:5].reshape(3, height, width), source, fraction)
+        design[4] -= design[4].mean()
+        normal, right, spread = _sums(design, target)
+        fit = _step(normal, right, spread, target.size, independent, cautious=last > 0.5)
+        if fit is None:
             return None
-        try:
-            solution = np.linalg.solve(normal, right)
-        except np.linalg.LinAlgError:
-            return None
-        gain = solution[2]
-        if not np.isfinite(solution).all() or abs(gain) < 1e-6 * np.sqrt(spread_a / spread_b):
-            return None
-        step = -solution[:2] / gain
-        length = float(np.hypot(*step))
-        shift = shift + (step if length <= 1 else step / length)
+        length = float(np.hypot(*fit.step))
+        shift = shift + (fit.step if length <= 1 else fit.step / length)
         if np.abs(shift - start).max() > reach:
             return None
-        if length < tolerance:
+        # the error that is left is about the square of the step where the images are clear, and half of it otherwise
+        if length < tolerance or (length < 10 * tolerance and length < 0.1 * last):
             break
-    error = target - solution[2:].astype(np.float32) @ design[2:]
-    variance = max(float(error @ error) / target.size, 1e-9 * spread_a / target.size)
-    gradients_a = np.stack([layer.ravel() for layer in _gradients(a, rows, cols)])
-    information = _information(gradients_a, gain * design[:2], variance, max(sigma, 0.5))
-    return ShiftFit(shift, information, _partial_correlation(normal, right, spread_a), target.size)
+        last = length
+    correlation = _partial_correlation(normal[4:, 4:], right[4:], spread)
+    return ShiftFit(shift, fit.information, correlation, target.size)
 
 
-@lru_cache(maxsize=64)
-def _plane(height: int, width: int) -> list[np.ndarray]:
-    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in (height, width))
-    return [np.repeat(y, width), np.tile(x, height)]
+def _fixed_part(a: np.ndarray, rows: slice, cols: slice, slope: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the design that stay while the whole-pixel lag does, with room for those that change, and the target.
+
+    Gradients of a (2), of b (2), b, the plane (2 or none), ones.
+    """
+    shape = (rows.stop - rows.start, cols.stop - cols.start)
+    design = np.empty((8 if slope else 6, shape[0] * shape[1]), np.float32)
+    for row, layer in zip(design, _gradients(a, rows, cols), strict=False):
+        row.reshape(shape)[...] = layer
+    if slope:
+        y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
+        design[5].reshape(shape)[...] = y[:, None]
+        design[6].reshape(shape)[...] = x
+    design[-1] = 1
+    target = a[rows, cols].ravel()
+    return design, target - target.mean()
 
 
-@lru_cache(maxsize=64)
-def _ones(count: int) -> np.ndarray:
-    return np.ones(count, dtype=np.float32)
+class _Step(NamedTuple):
+    step: np.ndarray
+    information: np.ndarray
+
+
+def _step(
+    normal: np.ndarray, right: np.ndarray, spread: float, pixels: int, independent: float, cautious: bool
+) -> _Step | None:
+    """One Gauss-Newton step, and the inverse covariance (2, 2) of the shift.
+
+    With g∇b as the gradient, noise would seem to be structure that holds the shift in place: in faint images the steps
+    are too short by far, and a straight edge would seem to fix the shift along itself. Products ∇a∇bᵀ of two images
+    with independent noise hold only what both see, so the step is (Σ g∇a∇bᵀ)⁻¹ Σ ½(∇a + g∇b) r, r = a - g b - plane.
+    Three standard errors of a chance product are taken off the information, so that an eigenvalue above zero means that
+    the shift is really determined in that direction; where it is not, or ``cautious`` far from the answer, the images'
+    own gradients bound the step.
+    """
+    if spread <= 0 or normal[4, 4] <= 0:
+        return None
+    # gain, plane and offset are solved for; the rest is what they leave of the gradients and of a
+    try:
+        weights = np.linalg.solve(normal[4:, 4:], np.concatenate([normal[4:, :4], right[4:, None]], axis=1))
+    except np.linalg.LinAlgError:
+        return None
+    gain = float(weights[0, 4])
+    if not np.isfinite(weights).all() or abs(gain) < 1e-6 * sqrt(spread / normal[4, 4]):
+        return None
+    left = np.concatenate([normal[:4, :4], right[:4, None]], axis=1) - normal[:4, 4:] @ weights
+    (aa_yy, aa_yx, ab_yy, ab_yx, pull_ay), (_, aa_xx, ab_xy, ab_xx, pull_ax), *others = left.tolist()
+    (_, _, bb_yy, bb_yx, pull_by), (_, _, _, bb_xx, pull_bx) = others
+    variance = max(spread - float(right[4:] @ weights[:, 4]), 1e-9 * spread) / pixels
+    yy, yx, xx = gain * ab_yy, gain * 0.5 * (ab_yx + ab_xy), gain * ab_xx
+    angle = 0.5 * atan2(2 * yx, yy - xx)
+    pull = 0.5 * (pull_ay + gain * pull_by), 0.5 * (pull_ax + gain * pull_bx)
+    step, information = np.zeros(2), np.zeros((2, 2))
+    for y, x in ((cos(angle), sin(angle)), (-sin(angle), cos(angle))):
+        value = y * y * yy + 2 * y * x * yx + x * x * xx
+        power_a = y * y * aa_yy + 2 * y * x * aa_yx + x * x * aa_xx
+        power_b = gain**2 * (y * y * bb_yy + 2 * y * x * bb_yx + x * x * bb_xx)
+        own = sqrt(max(power_a, 0) * max(power_b, 0))
+        sure = value - 3 * own * sqrt(independent / pixels)
+        stiff = max(value, own) if cautious or sure <= 0 else value
+        if not stiff > 0:
+            return None
+        step -= np.array([y, x]) * ((y * pull[0] + x * pull[1]) / stiff)
+        information += np.array([[y * y, y * x], [y * x, x * x]]) * (sure / (independent * variance))
+    return _Step(step, information)
 
 
 def _gradients(image: np.ndarray, rows: slice, cols: slice) -> list[np.ndarray]:
@@ -288,26 +332,6 @@ def _gradients(image: np.ndarray, rows: slice, cols: slice) -> list[np.ndarray]:
     one = np.ones(1)
     kernels = ((one, _DERIVATIVE), (_DERIVATIVE, one))
     return [cv2.sepFilter2D(part, cv2.CV_32F, kx, ky)[2:-2, 2:-2] for kx, ky in kernels]
-
-
-def _information(gradients_a: np.ndarray, gradients_b: np.ndarray, variance: float, sigma: float) -> np.ndarray:
-    """The inverse covariance (2, 2) of a fitted shift, from the gradients (2, N) that a and b have in common.
-
-    Noise has gradients too, and they say nothing about the shift: with Σ∇b∇bᵀ alone, a straight edge in a
-    noisy field would seem to fix the shift along itself. The products Σ∇a∇bᵀ of two images with independent
-    noise hold only what both see; three standard errors of a chance product are taken off, so an eigenvalue
-    above zero means that the shift is really determined in that direction. White noise smoothed by sigma has
-    one independent value in 4π sigma² px.
-    """
-    common = gradients_a @ gradients_b.T
-    common = (0.5 * (common + common.T)).astype(float)
-    independent = max(1.0, 4 * np.pi * sigma**2)
-    power_a = np.einsum("kn,kn->k", gradients_a, gradients_a).astype(float)
-    power_b = np.einsum("kn,kn->k", gradients_b, gradients_b).astype(float)
-    values, axes = np.linalg.eigh(common)
-    chance = np.sqrt((axes**2).T @ power_a * ((axes**2).T @ power_b) * independent / gradients_a.shape[1])
-    sure = values - 3 * chance
-    return (axes * sure) @ axes.T / (independent * variance)
 
 
 def _sums(design: np.ndarray, target: np.ndarray, chunk: int = 4096) -> tuple[np.ndarray, np.ndarray, float]:
@@ -328,21 +352,21 @@ def _sums(design: np.ndarray, target: np.ndarray, chunk: int = 4096) -> tuple[np
 
 
 def _partial_correlation(normal: np.ndarray, right: np.ndarray, spread: float) -> float:
-    """Pearson coefficient of a with b, once the plane is taken out of both: shading alone is no agreement."""
-    plane = normal[3:, 3:]
-    weights = np.linalg.solve(plane, np.column_stack([normal[3:, 2], right[3:]]))
-    common = right[2] - normal[2, 3:] @ weights[:, 1]
-    own_b = normal[2, 2] - normal[2, 3:] @ weights[:, 0]
-    own_a = spread - right[3:] @ weights[:, 1]
+    """Pearson coefficient of a with b (row 0), once the plane is taken out of both: shading alone is no agreement."""
+    weights = np.linalg.solve(normal[1:, 1:], np.column_stack([normal[1:, 0], right[1:]]))
+    common = right[0] - normal[0, 1:] @ weights[:, 1]
+    own_b = normal[0, 0] - normal[0, 1:] @ weights[:, 0]
+    own_a = spread - right[1:] @ weights[:, 1]
     return float(common / np.sqrt(own_a * own_b)) if own_a > 0 and own_b > 0 else 0.0
 
 
-def _interpolated(image: np.ndarray, fraction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image at p + fraction, and its derivatives in y and x there, by separable kernels."""
+def _interpolate_into(out: np.ndarray, image: np.ndarray, fraction: np.ndarray) -> None:
+    """Derivatives in y and x of the image at p + fraction, and its value there, by separable kernels.
+
+    ``out`` (3, h, w); the image is ``MARGIN`` px larger on each side.
+    """
     ky, kx = (fractional_kernel(float(f)) for f in fraction)
     gy, gx = (np.convolve(k, _DERIVATIVE) for k in (ky, kx))
-    edge = cv2.BORDER_REPLICATE
-    value = cv2.sepFilter2D(image, cv2.CV_32F, kx, ky, borderType=edge)
-    along_y = cv2.sepFilter2D(image, cv2.CV_32F, kx, gy, borderType=edge)
-    along_x = cv2.sepFilter2D(image, cv2.CV_32F, gx, ky, borderType=edge)
-    return value, along_y, along_x
+    inside = slice(MARGIN, -MARGIN)
+    for layer, (across, down) in zip(out, ((kx, gy), (gx, ky), (kx, ky)), strict=True):
+        layer[...] = cv2.sepFilter2D(image, cv2.CV_32F, across, down, borderType=cv2.BORDER_REPLICATE)[inside, inside]

@@ -7,8 +7,8 @@
 #@ Double(label="Condenser NA", value=0.3, min=0, max=1.7, description="Aperture of the condenser (bright field only)") dlm_condenser_na
 #@ Double(label="Wavelength (um)", value=0.52, description="Wavelength of a fluorescence channel") dlm_wavelength_um
 #@ Double(label="Pixel (um)", value=0.0, min=0, max=20, description="Pixel size, where the image has none") dlm_pixel_um
+#@ Integer(label="Iterations", value=10, min=1, max=500, description="Iterations of Richardson-Lucy") dlm_iterations
 #@ Double(label="Scale", value=1.0, min=1, max=5, description="Enlargement before the first iteration") dlm_scale
-#@ Integer(label="Iterations", value=10, min=1, max=500, description="Iterations") dlm_iterations
 #@ Double(label="Damping", value=0.0, min=0, max=1, description="Damping, as a part of the maximum (fluorescence only)") dlm_damping
 # --- end of parameters
 

@@ -4,6 +4,7 @@
 #@ String(label="Write the result to (empty: show it)", value="", required=false, persist=false) output
 # --- parameters, made from the settings classes by 'python -m dlm_fiji.service.script_parameters'
 #@ Integer(label="Enlargement", value=0, min=0, max=16, description="Pixels of the enhanced image to one of the reference; 0 finds it") dlm_enlargement
+#@ String(label="Engine", choices={"native", "fiji"}, value="native", description="native, or NanoJ-SQUIRREL itself (slow)") dlm_engine
 # --- end of parameters
 
 # Where an enhanced image contradicts the image it was made from (NanoJ-SQUIRREL's error map).

@@ -11,7 +11,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "runtime": ["ImageJSettings", "Runtime", "running", "start"],
         "java": ["JavaChoice", "choose_java"],
         "plugins": ["Availability", "PLUGINS", "plugins_available"],
-        "convert": ["from_imageplus", "is_imageplus", "takes_imageplus", "to_imageplus"],
+        "convert": ["from_imageplus", "to_imageplus"],
+        "python_mode": ["is_imageplus", "takes_imageplus"],
         "macro": ["MacroResult", "divide_by_flat_field", "run_command", "run_macro"],
     },
 )

@@ -7,10 +7,8 @@ array directly takes 0.04 s and keeps the type.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from dlm_fiji.errors import InputError
 from dlm_fiji.fiji.runtime import java_class, start
 from dlm_fiji.micrograph import is_rgb, pixel_size_um
 
-__all__ = ["from_imageplus", "from_processor", "is_imageplus", "takes_imageplus", "to_imageplus", "to_processor"]
+__all__ = ["from_imageplus", "from_processor", "to_imageplus", "to_processor"]
 
 #: Image properties (kept by ImageJ in TIFF too) for what ImageJ itself has no place for.
 DIMS_PROPERTY = "dlm_fiji.dims"
@@ -36,33 +34,6 @@ UNITS_UM = {
 UNITS_S = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "min": 60.0, "h": 3600.0}
 
 _GRAY8, _GRAY16, _GRAY32, _COLOR_256, _COLOR_RGB = range(5)
-
-
-def is_imageplus(thing: Any) -> bool:
-    """Whether ``thing`` is an ``ij.ImagePlus``; asks no Java."""
-    return type(thing).__name__ in ("ij.ImagePlus", "ij.CompositeImage")
-
-
-def takes_imageplus(word: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Let a function of a micrograph take an ``ij.ImagePlus``, too, and return one then.
-
-    Parameters
-    ----------
-    word
-        What the result's title says: ``NAME [word]``.
-    """
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def wrapper(image: Any, *args: Any, **kwargs: Any) -> Any:
-            if not is_imageplus(image):
-                return function(image, *args, **kwargs)
-            result = function(from_imageplus(image), *args, **kwargs)
-            return to_imageplus(result, f"{image.getTitle()} [{word}]")
-
-        return wrapper
-
-    return decorate
 
 
 def to_imageplus(image: xr.DataArray, title: str = "", *, rgb: bool = True) -> Any:

@@ -11,16 +11,17 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import xarray as xr
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 from dlm_fiji.errors import DlmError, DlmWarning, SetupError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["Cancelled", "Job", "JobQueue", "QueueFull"]
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
-Results = dict[str, xr.DataArray | dict[str, Any]]
+Results = dict[str, Union["xr.DataArray", dict[str, Any]]]
 Work = Callable[["Job"], Results]
 
 
@@ -81,9 +82,7 @@ class Job:
             "error_kind": self.error_kind,
             "notes": self.notes,
             "seconds": round(self.seconds, 3),
-            "results": {
-                name: "image" if isinstance(r, xr.DataArray) else "figures" for name, r in self.results.items()
-            },
+            "results": {name: "figures" if isinstance(r, dict) else "image" for name, r in self.results.items()},
         }
 
 

@@ -37,6 +37,7 @@ def command(
     half: Annotated[bool, typer.Option("--half", help="Weights in half precision on disk.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUT.")] = False,
     devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Curves for TensorBoard too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Train a network; the best one by validation loss becomes the model OUT/model.
@@ -53,7 +54,7 @@ def command(
 
     if (pairs is None) == (simulate is None):
         raise ConfigurationError("Give either --pairs or --simulate.")
-    changes: dict[str, Any] = {"devices": devices}
+    changes: dict[str, Any] = {"devices": devices, "tensorboard": tensorboard}
     for entry in set_ or []:
         key, equals, value = entry.partition("=")
         if not equals:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,10 +25,8 @@ from dlm_fiji.networks.adversarial_losses import (
     generator_loss,
 )
 from dlm_fiji.networks.fluorescence import Discriminator, FluorescenceGenerator
-from dlm_fiji.training.checkpoints import read_checkpoint, write_checkpoint
-from dlm_fiji.training.devices import accumulate, describe, make_fabric
-from dlm_fiji.training.history import write_history
-from dlm_fiji.training.loop import Progress, TrainingResult, TrainingState, average, prefetched
+from dlm_fiji.training.devices import accumulate, clip, make_fabric
+from dlm_fiji.training.loop import Progress, TrainingResult, finite, run_training
 from dlm_fiji.training.patches import BatchSource, Pair, extract_patches
 from dlm_fiji.training.plan import TrainingSettings
 from dlm_fiji.training.validation import measure, validation_batches
@@ -90,151 +86,104 @@ def train_adversarial(
         source = train_pairs
     validation = validation_batches(val_pairs, cut, scale, values="as is")
     weights = pixel_weights(source, settings, scale)
-
     fabric = make_fabric(settings)
-    generator = generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    discriminator = discriminator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    g_optimiser = torch.optim.Adam(generator.parameters(), lr=settings.learning_rate)
-    d_optimiser = torch.optim.Adam(discriminator.parameters(), lr=settings.discriminator_rate)
-    g_runner, g_optimiser = fabric.setup(generator, g_optimiser)
-    d_runner, d_optimiser = fabric.setup(discriminator, d_optimiser)
-    averaged = copy.deepcopy(generator) if settings.ema > 0 else generator
-    state = TrainingState(averaged)
-    total = settings.total_steps(len(source))
-    if resume and out_dir is not None and (found := read_checkpoint(out_dir, settings)) is not None:
-        generator.load_state_dict(found["network"])
-        averaged.load_state_dict(found["averaged"])
-        discriminator.load_state_dict(found["discriminator"])
-        g_optimiser.load_state_dict(found["optimiser"])
-        d_optimiser.load_state_dict(found["d_optimiser"])
-        weights = PixelWeights(*found["pixel_weights"])
-        state.restore(found)
-    if out_dir is not None:
-        Path(out_dir).mkdir(parents=True, exist_ok=True)
+    game = Game(generator, discriminator, weights, validation, settings, fabric)
+    result = run_training(game, source, fabric, settings, out_dir, progress, resume)
+    result.description |= {"lambda": game.weights.mse, "nu": game.weights.ssim, "adversarial": game.weights.adversarial}
+    return result
 
-    pixels_only = PixelWeights(weights.mse, weights.ssim, 0.0)
-    fakes: list[Tensor] = []
-    sums: dict[str, float] = {}
 
-    def g_loss(output: Tensor, label: Tensor) -> Tensor:
-        logits = d_runner(output) if weights.adversarial else None
-        loss, terms = generator_loss(logits, output, label, weights)
-        fakes.append(output.detach())
-        for name, term in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(term.detach())
+class Game:
+    """A turn of both networks and a validation, for :func:`~dlm_fiji.training.loop.run_training`."""
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        weights: PixelWeights,
+        validation: list[tuple[Tensor, Tensor]],
+        settings: TrainingSettings,
+        fabric: Any,
+    ) -> None:
+        self.settings, self.fabric, self.validation = settings, fabric, validation
+        self.network = generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.discriminator = discriminator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = torch.optim.Adam(generator.parameters(), lr=settings.learning_rate)
+        judging = torch.optim.Adam(discriminator.parameters(), lr=settings.discriminator_rate)
+        self.runner, self.optimiser = fabric.setup(self.network, optimiser)
+        self.judge, self.d_optimiser = fabric.setup(self.discriminator, judging)
+        self.averaged = copy.deepcopy(self.network) if settings.ema > 0 else self.network
+        self.weights = weights
+        self.parts = {
+            "discriminator": self.discriminator,
+            "optimiser": self.optimiser,
+            "d_optimiser": self.d_optimiser,
+            "pixel_weights": self,
+        }
+        self.micro = self.d_micro = -(-settings.batch // fabric.world_size)
+        self.sums: dict[str, float] = {}
+        self.d_losses: list[float] = []
+
+    def state_dict(self) -> list[float]:
+        """λ, ν and the weight of the adversary: kept, as a resumed training must not calibrate anew."""
+        return [self.weights.mse, self.weights.ssim, self.weights.adversarial]
+
+    def load_state_dict(self, state: list[float]) -> None:
+        """From a checkpoint."""
+        self.weights = PixelWeights(*state)
+
+    def step(self, number: int, lr: Tensor, hr: Tensor, rate: float) -> float:
+        """One step of the generator, then one of the discriminator on what the generator made."""
+        slower = rate / self.settings.learning_rate * self.settings.discriminator_rate
+        for optimiser, value in ((self.optimiser, rate), (self.d_optimiser, slower)):
+            for group in optimiser.param_groups:
+                group["lr"] = value
+        fakes: list[Tensor] = []
+
+        def g_loss(low: Tensor, label: Tensor) -> Tensor:
+            output = self.runner(low)
+            fakes.append(output.detach())
+            logits = None
+            if self.weights.adversarial:
+                # not through the runner, which awaits gradients of the discriminator
+                with self.fabric.autocast():
+                    logits = self.discriminator(output)
+            loss, terms = generator_loss(logits, output, label, self.weights)
+            for name, term in terms.items():
+                self.sums[name] = self.sums.get(name, 0.0) + float(term.detach())
+            return loss
+
+        def d_loss(judged: Tensor, label: Tensor) -> Tensor:
+            return discriminator_loss(*self.judge(torch.cat([label, judged])).chunk(2))
+
+        self.discriminator.requires_grad_(False)
+        self.micro, loss = accumulate(self.fabric, self.runner, self.optimiser, g_loss, lr, hr, self.micro)
+        finite(loss, "generator's loss", number, rate)
+        clip(self.fabric, self.runner, self.optimiser, self.settings)
+        self.optimiser.step()
+        self.discriminator.requires_grad_(True)
+        if self.weights.adversarial:
+            fake = torch.cat(fakes[-math.ceil(len(lr) / self.micro) :])
+            self.d_micro, value = accumulate(self.fabric, self.judge, self.d_optimiser, d_loss, fake, hr, self.d_micro)
+            self.d_optimiser.step()
+            self.d_losses.append(finite(value, "discriminator's loss", number, rate))
         return loss
 
-    def d_loss(judged: Tensor, label: Tensor) -> Tensor:
-        return discriminator_loss(d_runner(label), judged)
+    def validate(self) -> dict[str, float]:
+        """The pixel terms and the SSIM on the validation patches, and the shares of the terms since the last time."""
+        pixels_only = PixelWeights(self.weights.mse, self.weights.ssim, 0.0)
 
-    def pixel_loss(output: Tensor, label: Tensor) -> Tensor:
-        return generator_loss(None, output, label, pixels_only)[0]
+        def pixel_loss(output: Tensor, label: Tensor) -> Tensor:
+            return generator_loss(None, output, label, pixels_only)[0]
 
-    started, before, first = time.perf_counter(), state.seconds, state.step
-    stopped_by = "steps"
-    metrics: dict[str, float] = {}
-    d_losses: list[float] = []
-    micro = d_micro = -(-settings.batch // fabric.world_size)
-
-    def validate(rate: float) -> None:
-        val_loss, val_ssim = measure(averaged, validation, pixel_loss, fabric.device, DATA_RANGE)
-        whole = sum(sums.values()) or 1.0
-        row = {
-            "step": state.step,
-            "loss": state.mean_loss() if state.losses else val_loss,
-            "val_loss": val_loss,
-            "val_ssim": val_ssim,
-            "lr": rate,
-            "seconds": round(before + time.perf_counter() - started, 2),
-            "d_loss": math.fsum(d_losses) / len(d_losses) if d_losses else 0.0,
-        }
-        row |= {f"share_{name}": sums.get(name, 0.0) / whole for name in ("adversarial", "mse", "ssim")}
-        sums.clear()
-        d_losses.clear()
-        state.add(row, averaged)
-        metrics.update(row)
-        if out_dir is not None and fabric.is_global_zero:
-            write_history(out_dir, state.history)
-            content = state.content() | {
-                "architecture": type(generator).__name__,
-                "config": dict(generator.config),  # type: ignore[arg-type]
-                "network": generator.state_dict(),
-                "averaged": averaged.state_dict(),
-                "weights": state.best_weights,
-                "discriminator": discriminator.state_dict(),
-                "optimiser": g_optimiser.state_dict(),
-                "d_optimiser": d_optimiser.state_dict(),
-                "pixel_weights": [weights.mse, weights.ssim, weights.adversarial],
-            }
-            write_checkpoint(out_dir, content, settings)
-
-    if state.step == 0:
-        validate(settings.rate_at(0))
-    for lr, hr in prefetched(source, state.step, total):
-        fraction = state.step / total
-        if settings.time_limit_s is not None:
-            fraction = max(fraction, (before + time.perf_counter() - started) / settings.time_limit_s)
-            if fraction >= 1:
-                stopped_by = "time limit"
-                break
-        rate = settings.rate_at(fraction)
-        for optimiser, factor in ((g_optimiser, 1.0), (d_optimiser, settings.discriminator_rate)):
-            for group in optimiser.param_groups:
-                group["lr"] = rate * factor if factor == 1.0 else rate / settings.learning_rate * factor
-        mine = slice(fabric.global_rank, None, fabric.world_size)
-        lr, hr = fabric.to_device((lr[mine], hr[mine]))
-
-        fakes.clear()
-        discriminator.requires_grad_(False)
-        micro, loss = accumulate(fabric, g_runner, g_optimiser, g_loss, lr, hr, micro)
-        if not math.isfinite(loss):
-            raise ConfigurationError(
-                f"The generator's loss became {loss} at step {state.step + 1}; lower learning_rate "
-                f"(now {rate:.1e}) or set clip_norm, and look for damaged images."
-            )
-        if settings.clip_norm > 0:
-            fabric.clip_gradients(g_runner, g_optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
-        g_optimiser.step()
-        discriminator.requires_grad_(True)
-        if weights.adversarial:
-            fake = torch.cat(fakes[-math.ceil(len(lr) / micro) :])
-            d_micro, value = accumulate(fabric, d_runner, d_optimiser, d_loss, fake, hr, d_micro)
-            d_optimiser.step()
-            d_losses.append(value)
-        state.step += 1
-        state.losses.append(loss)
-        if settings.ema > 0:
-            average(averaged, generator, min(settings.ema, state.step / (state.step + 20)))
-        if state.step % settings.validate_every == 0 or state.step == total:
-            validate(rate)
-        if progress is not None:
-            now = time.perf_counter() - started
-            done = state.step - first
-            metrics |= {"loss": loss, "lr": rate, "seconds": before + now}
-            metrics["patches_per_second"] = done * settings.batch / now
-            left = now / done * (total - state.step)
-            if settings.time_limit_s is not None:
-                left = min(left, settings.time_limit_s - before - now)
-            metrics["seconds_left"] = max(0.0, left)
-            progress(state.step, total, dict(metrics))
-    if state.history[-1]["step"] != state.step:
-        validate(settings.rate_at(1.0))
-    seconds = time.perf_counter() - started
-    best = copy.deepcopy(generator).cpu()
-    best.load_state_dict(state.best_weights)
-    return TrainingResult(
-        network=best.eval(),
-        history=state.history,
-        best_step=state.best_step,
-        best_loss=state.best_loss,
-        steps=state.step,
-        patches=len(source),
-        seconds=seconds,
-        patches_per_second=(state.step - first) * settings.batch / seconds,
-        stopped_by=stopped_by,
-        description=describe(fabric, settings)
-        | {"lambda": weights.mse, "nu": weights.ssim, "adversarial": weights.adversarial},
-    )
+        loss, similarity = measure(self.averaged, self.validation, pixel_loss, self.fabric.device, DATA_RANGE)
+        whole = sum(self.sums.values()) or 1.0
+        d_loss = math.fsum(self.d_losses) / len(self.d_losses) if self.d_losses else 0.0
+        row = {"val_loss": loss, "val_ssim": similarity, "d_loss": d_loss}
+        row |= {f"share_{name}": self.sums.get(name, 0.0) / whole for name in ("adversarial", "mse", "ssim")}
+        self.sums.clear()
+        self.d_losses.clear()
+        return row
 
 
 def starting_networks(

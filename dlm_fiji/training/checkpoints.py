@@ -16,7 +16,7 @@ __all__ = ["read_checkpoint", "write_checkpoint"]
 
 FILE = "checkpoint.pt"
 #: Settings that may differ between a training and its continuation.
-FREE = {"steps", "epochs", "time_limit_s", "threads", "validate_every", "devices"}
+FREE = {"steps", "epochs", "time_limit_s", "threads", "validate_every", "devices", "tensorboard"}
 
 
 def write_checkpoint(folder: str | os.PathLike[str], state: dict[str, Any], settings: TrainingSettings) -> None:

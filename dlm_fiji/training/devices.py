@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from dlm_fiji.errors import DlmWarning, SetupError
 from dlm_fiji.training.plan import TrainingSettings
 
-__all__ = ["SingleProcessor", "accumulate", "describe", "make_fabric", "out_of_memory"]
+__all__ = ["SingleProcessor", "accumulate", "clip", "describe", "make_fabric", "out_of_memory"]
 
 HALVINGS = 4
 
@@ -37,6 +38,18 @@ class SingleProcessor:
     def to_device(self, tensors: Any) -> Any:
         """As they are."""
         return tensors
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Nothing: fp32 stays."""
+        return nullcontext()
+
+    def no_backward_sync(self, network: nn.Module, enabled: bool = True) -> AbstractContextManager[None]:
+        """Nothing: there is nobody to synchronise with."""
+        return nullcontext()
+
+    def broadcast(self, value: Any) -> Any:
+        """As it is."""
+        return value
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of ``loss``."""
@@ -89,7 +102,9 @@ def accumulate(
 ) -> tuple[int, float]:
     """Gradients of a batch, in parts of ``micro`` patches; the parts are halved when memory runs out.
 
-    Parts add up to the same mean, so the result does not depend on them but for rounding.
+    Parts add up to the same mean, so the result does not depend on them but for rounding. ``loss_of`` takes parts
+    of ``lr`` and ``hr`` and calls ``runner`` once; several devices add up their gradients in the last part only, so
+    each may have parts of its own size.
     """
     smallest = max(1, len(lr) >> HALVINGS)
     while True:
@@ -99,8 +114,9 @@ def accumulate(
             for start in range(0, len(lr), micro):
                 part = slice(start, start + micro)
                 share = len(lr[part]) / len(lr)
-                value = loss_of(runner(lr[part]), hr[part]) * share
-                fabric.backward(value)
+                with fabric.no_backward_sync(runner, enabled=start + micro < len(lr)):
+                    value = loss_of(lr[part], hr[part]) * share
+                    fabric.backward(value)
                 loss += float(value.detach())
             return micro, loss
         except (RuntimeError, MemoryError) as error:
@@ -115,6 +131,12 @@ def accumulate(
             warnings.warn(text, DlmWarning, stacklevel=3)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+def clip(fabric: Any, runner: nn.Module, optimiser: Any, settings: TrainingSettings) -> None:
+    """Shorten the gradient to ``clip_norm`` where that is set."""
+    if settings.clip_norm > 0:
+        fabric.clip_gradients(runner, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
 
 
 def out_of_memory(error: Exception) -> bool:

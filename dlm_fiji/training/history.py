@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dlm_fiji.errors import SetupError
 from dlm_fiji.micrograph.writing import atomic_write
 
-__all__ = ["COLUMNS", "plot_history", "read_history", "write_history"]
+__all__ = ["COLUMNS", "plot_history", "read_history", "tensorboard_writer", "write_history"]
 
 COLUMNS = ("step", "loss", "val_loss", "val_ssim", "lr", "seconds")
 
@@ -30,6 +31,15 @@ def read_history(folder: str | os.PathLike[str]) -> list[dict[str, float]]:
     """The rows of ``history.csv`` as numbers."""
     with open(Path(folder) / "history.csv", newline="", encoding="utf-8") as file:
         return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
+
+
+def tensorboard_writer(folder: str | os.PathLike[str], step: int) -> Any:
+    """Writes to ``folder``/tensorboard; what an interrupted training wrote beyond ``step`` is hidden."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise SetupError("TensorBoard is not installed: pip install tensorboard, or train without it.") from None
+    return SummaryWriter(str(Path(folder) / "tensorboard"), purge_step=step + 1)
 
 
 def plot_history(rows: list[dict[str, Any]], path: str | os.PathLike[str]) -> None:

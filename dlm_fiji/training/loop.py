@@ -1,21 +1,54 @@
-"""What the two training loops share: their state, their batches, their result."""
+"""The loop of both trainings: batches, validations, checkpoints, progress; what a step does is theirs."""
 
 from __future__ import annotations
 
+import copy
 import math
+import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from dlm_fiji.errors import ConfigurationError
+from dlm_fiji.training.checkpoints import read_checkpoint, write_checkpoint
+from dlm_fiji.training.devices import describe
+from dlm_fiji.training.history import tensorboard_writer, write_history
 from dlm_fiji.training.patches import BatchSource
+from dlm_fiji.training.plan import TrainingSettings
 
-__all__ = ["Progress", "TrainingResult", "TrainingState", "average", "prefetched"]
+__all__ = ["Method", "Progress", "TrainingResult", "run_training"]
 
 Progress = Callable[[int, int, dict[str, float]], None]
+
+
+class Method(Protocol):
+    """What is particular to a training.
+
+    Attributes
+    ----------
+    network, averaged
+        What is trained, and the running mean of its weights (the same object where there is none).
+    parts
+        Everything that a checkpoint keeps beside the network, by name: optimisers, a second network.
+    """
+
+    network: nn.Module
+    averaged: nn.Module
+    parts: dict[str, Any]
+
+    def step(self, number: int, lr: Tensor, hr: Tensor, rate: float) -> float:
+        """The update of that number, from 1; the loss."""
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """``val_loss``, ``val_ssim`` and further columns of the history."""
+        ...
 
 
 @dataclass
@@ -83,6 +116,7 @@ class TrainingState:
             "history": self.history,
             "best_step": self.best_step,
             "best_loss": self.best_loss,
+            "weights": self.best_weights,
         }
 
     def restore(self, found: dict[str, Any]) -> None:
@@ -112,3 +146,114 @@ def average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
     """Running mean of the weights: m ← decay · m + (1 - decay) · w."""
     for mean, weight in zip(averaged.parameters(), network.parameters(), strict=True):
         mean.lerp_(weight, 1 - decay)
+
+
+def finite(loss: float, name: str, step: int, rate: float) -> float:
+    """``loss``, or a sentence where it is none."""
+    if math.isfinite(loss):
+        return loss
+    raise ConfigurationError(
+        f"The {name} became {loss} at step {step}; lower learning_rate (now {rate:.1e}) "
+        "or set clip_norm, and look for damaged images."
+    )
+
+
+def run_training(
+    method: Method,
+    source: BatchSource,
+    fabric: Any,
+    settings: TrainingSettings,
+    out_dir: str | os.PathLike[str] | None,
+    progress: Progress | None,
+    resume: bool,
+) -> TrainingResult:
+    """Steps until the end or the time limit; arguments as for ``train_regression``."""
+    network, averaged = method.network, method.averaged
+    kept = {"network": network, "averaged": averaged, **method.parts}
+    state = TrainingState(averaged)
+    total = settings.total_steps(len(source))
+    if resume and out_dir is not None and (found := read_checkpoint(out_dir, settings)) is not None:
+        for name, part in kept.items():
+            part.load_state_dict(found[name])
+        state.restore(found)
+    writes = out_dir is not None and fabric.is_global_zero
+    board = None
+    if writes:
+        Path(out_dir).mkdir(parents=True, exist_ok=True)  # type: ignore[arg-type]
+        if settings.tensorboard:
+            board = tensorboard_writer(out_dir, state.step)  # type: ignore[arg-type]
+    started, before, first = time.perf_counter(), state.seconds, state.step
+    stopped_by = "steps"
+    metrics: dict[str, float] = {}
+
+    def spent() -> float:
+        return before + time.perf_counter() - started
+
+    def validate(rate: float) -> None:
+        measured = method.validate()
+        loss = state.mean_loss() if state.losses else measured["val_loss"]
+        row = {"step": state.step, "loss": loss, "lr": rate, "seconds": round(spent(), 2)} | measured
+        state.add(row, averaged)
+        metrics.update(measured)
+        if writes:
+            write_history(out_dir, state.history)  # type: ignore[arg-type]
+            content = state.content() | {name: part.state_dict() for name, part in kept.items()}
+            content |= {"architecture": type(network).__name__, "config": dict(network.config)}  # type: ignore[arg-type]
+            write_checkpoint(out_dir, content, settings)  # type: ignore[arg-type]
+        if board is not None:
+            for name in row.keys() - {"step", "seconds"}:
+                board.add_scalar(name, row[name], state.step)
+            board.flush()
+
+    if state.step == 0:
+        validate(settings.rate_at(0))
+    for lr, hr in prefetched(source, state.step, total):
+        fraction = state.step / total
+        if settings.time_limit_s is not None:
+            # the clock of one decides for all devices, or they would part
+            fraction = max(fraction, fabric.broadcast(spent()) / settings.time_limit_s)
+            if fraction >= 1:
+                stopped_by = "time limit"
+                break
+        rate = settings.rate_at(fraction)
+        mine = slice(fabric.global_rank, None, fabric.world_size)
+        lr, hr = fabric.to_device((lr[mine], hr[mine]))
+        loss = finite(method.step(state.step + 1, lr, hr, rate), "loss", state.step + 1, rate)
+        state.step += 1
+        state.losses.append(loss)
+        if averaged is not network:
+            average(averaged, network, min(settings.ema, state.step / (state.step + 20)))
+        if state.step % settings.validate_every == 0 or state.step == total:
+            validate(rate)
+        if progress is not None:
+            now = spent()
+            left = (now - before) / (state.step - first) * (total - state.step)
+            if settings.time_limit_s is not None:
+                left = min(left, settings.time_limit_s - now)
+            metrics |= {
+                "loss": loss,
+                "lr": rate,
+                "seconds": now,
+                "seconds_left": max(0.0, left),
+                "patches_per_second": (state.step - first) * settings.batch / (now - before),
+            }
+            progress(state.step, total, dict(metrics))
+    if state.history[-1]["step"] != state.step:
+        validate(settings.rate_at(1.0))
+    if board is not None:
+        board.close()
+    seconds = spent() - before
+    best = copy.deepcopy(network).cpu()
+    best.load_state_dict(state.best_weights)
+    return TrainingResult(
+        network=best.eval(),
+        history=state.history,
+        best_step=state.best_step,
+        best_loss=state.best_loss,
+        steps=state.step,
+        patches=len(source),
+        seconds=seconds,
+        patches_per_second=(state.step - first) * settings.batch / seconds,
+        stopped_by=stopped_by,
+        description=describe(fabric, settings),
+    )

@@ -43,6 +43,7 @@ class TrainingSettings(Settings):
     )
     validate_every: int = setting(200, "steps between validations and checkpoints", ge=1)
     validation_patches: int = setting(64, "patches that a validation looks at, at most", ge=1)
+    tensorboard: bool = setting(False, "also write the curves for TensorBoard, which must be installed")
     seed: int = setting(1, "of weights, order and augmentation", ge=0)
     device: str = setting("auto", "auto, cpu, cuda, mps")
     devices: int = setting(1, "number of them", ge=1)

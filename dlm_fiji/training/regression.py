@@ -6,23 +6,18 @@ Loss: MSE + λ·mean|∇G|² (000 eq. S4, 004 eq. 4), optionally + w·(1 - SSIM 
 from __future__ import annotations
 
 import copy
-import math
 import os
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlm_fiji.errors import ConfigurationError, InputError
+from dlm_fiji.errors import InputError
 from dlm_fiji.networks.brightfield import BrightfieldNet
 from dlm_fiji.networks.losses import brightfield_loss, structural_similarity
-from dlm_fiji.training.checkpoints import read_checkpoint, write_checkpoint
-from dlm_fiji.training.devices import accumulate, describe, make_fabric
-from dlm_fiji.training.history import write_history
-from dlm_fiji.training.loop import Progress, TrainingResult, TrainingState, average, prefetched
+from dlm_fiji.training.devices import accumulate, clip, make_fabric
+from dlm_fiji.training.loop import Progress, TrainingResult, run_training
 from dlm_fiji.training.patches import BatchSource, Pair, extract_patches
 from dlm_fiji.training.plan import TrainingSettings
 from dlm_fiji.training.validation import luminance, measure, validation_batches
@@ -83,113 +78,52 @@ def train_regression(
     source: BatchSource
     source = extract_patches(train_pairs, settings, scale) if isinstance(train_pairs, Sequence) else train_pairs
     validation = validation_batches(val_pairs, settings, scale)
+    fabric = make_fabric(settings)
+    return run_training(
+        Regression(network, validation, settings, fabric), source, fabric, settings, out_dir, progress, resume
+    )
 
-    def loss_of(output: Tensor, label: Tensor) -> Tensor:
-        loss = brightfield_loss(output, label, settings.gradient_weight)
-        if settings.ssim_weight > 0:
+
+class Regression:
+    """A step and a validation of the regression, for :func:`~dlm_fiji.training.loop.run_training`."""
+
+    def __init__(
+        self, network: nn.Module, validation: list[tuple[Tensor, Tensor]], settings: TrainingSettings, fabric: Any
+    ) -> None:
+        self.settings, self.fabric, self.validation = settings, fabric, validation
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        compiled = torch.compile(self.network) if settings.compile else self.network
+        self.runner, self.optimiser = fabric.setup(compiled, optimiser)
+        self.averaged = copy.deepcopy(self.network) if settings.ema > 0 else self.network
+        self.parts = {"optimiser": self.optimiser}
+        self.micro = -(-settings.batch // fabric.world_size)
+
+    def loss(self, output: Tensor, label: Tensor) -> Tensor:
+        """000 eq. S4, and the similarity of the luminance where it has a weight."""
+        loss = brightfield_loss(output, label, self.settings.gradient_weight)
+        if self.settings.ssim_weight > 0:
             similarity = structural_similarity(luminance(output), luminance(label))
-            loss = loss + settings.ssim_weight * (1 - similarity)
+            loss = loss + self.settings.ssim_weight * (1 - similarity)
         return loss
 
-    fabric = make_fabric(settings)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    runner, optimiser = fabric.setup(torch.compile(network) if settings.compile else network, optimiser)
-    averaged = copy.deepcopy(network) if settings.ema > 0 else network
-    state = TrainingState(averaged)
-    total = settings.total_steps(len(source))
-    if resume and out_dir is not None and (found := read_checkpoint(out_dir, settings)) is not None:
-        network.load_state_dict(found["network"])
-        averaged.load_state_dict(found["averaged"])
-        optimiser.load_state_dict(found["optimiser"])
-        state.restore(found)
-    if out_dir is not None:
-        Path(out_dir).mkdir(parents=True, exist_ok=True)
-
-    started, before, first = time.perf_counter(), state.seconds, state.step
-    stopped_by = "steps"
-    metrics: dict[str, float] = {}
-    micro = -(-settings.batch // fabric.world_size)
-
-    def validate(rate: float) -> None:
-        val_loss, val_ssim = measure(averaged, validation, loss_of, fabric.device)
-        seconds = before + time.perf_counter() - started
-        loss = state.mean_loss() if state.losses else val_loss
-        row = {"step": state.step, "loss": loss, "val_loss": val_loss, "val_ssim": val_ssim, "lr": rate}
-        state.add(row | {"seconds": round(seconds, 2)}, averaged)
-        metrics.update(val_loss=val_loss, val_ssim=val_ssim)
-        if out_dir is not None and fabric.is_global_zero:
-            write_history(out_dir, state.history)
-            content = state.content() | {
-                "architecture": type(network).__name__,
-                "config": dict(network.config),  # type: ignore[arg-type]
-                "network": network.state_dict(),
-                "averaged": averaged.state_dict(),
-                "weights": state.best_weights,
-                "optimiser": optimiser.state_dict(),
-            }
-            write_checkpoint(out_dir, content, settings)
-
-    if state.step == 0:
-        validate(settings.rate_at(0))
-    for lr, hr in prefetched(source, state.step, total):
-        spent = before + time.perf_counter() - started
-        fraction = state.step / total
-        if settings.time_limit_s is not None:
-            fraction = max(fraction, spent / settings.time_limit_s)
-            if fraction >= 1:
-                stopped_by = "time limit"
-                break
-        rate = settings.rate_at(fraction)
-        for group in optimiser.param_groups:
+    def step(self, number: int, lr: Tensor, hr: Tensor, rate: float) -> float:
+        """One step of Adam."""
+        for group in self.optimiser.param_groups:
             group["lr"] = rate
-        mine = slice(fabric.global_rank, None, fabric.world_size)
-        lr, hr = fabric.to_device((lr[mine], hr[mine]))
-        micro, loss = accumulate(fabric, runner, optimiser, loss_of, lr, hr, micro)
-        if not math.isfinite(loss):
-            raise ConfigurationError(
-                f"The loss became {loss} at step {state.step + 1}; lower learning_rate (now {rate:.1e}) "
-                "or set clip_norm, and look for damaged images."
-            )
-        if settings.clip_norm > 0:
-            fabric.clip_gradients(runner, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
-        optimiser.step()
-        state.step += 1
-        state.losses.append(loss)
-        if settings.ema > 0:
-            average(averaged, network, min(settings.ema, state.step / (state.step + 20)))
-        if state.step % settings.validate_every == 0 or state.step == total:
-            validate(rate)
-        if progress is not None:
-            now = time.perf_counter() - started
-            left = now / (state.step - first) * (total - state.step)
-            if settings.time_limit_s is not None:
-                left = min(left, settings.time_limit_s - before - now)
-            metrics |= {
-                "loss": loss,
-                "lr": rate,
-                "seconds": before + now,
-                "seconds_left": max(0.0, left),
-                "patches_per_second": (state.step - first) * settings.batch / now,
-            }
-            progress(state.step, total, dict(metrics))
-    if state.history[-1]["step"] != state.step:
-        validate(settings.rate_at(1.0))
-    seconds = time.perf_counter() - started
-    best = copy.deepcopy(network).cpu()
-    best.load_state_dict(state.best_weights)
-    return TrainingResult(
-        network=best.eval(),
-        history=state.history,
-        best_step=state.best_step,
-        best_loss=state.best_loss,
-        steps=state.step,
-        patches=len(source),
-        seconds=seconds,
-        patches_per_second=(state.step - first) * settings.batch / seconds,
-        stopped_by=stopped_by,
-        description=describe(fabric, settings),
-    )
+
+        def loss_of(low: Tensor, label: Tensor) -> Tensor:
+            return self.loss(self.runner(low), label)
+
+        self.micro, loss = accumulate(self.fabric, self.runner, self.optimiser, loss_of, lr, hr, self.micro)
+        clip(self.fabric, self.runner, self.optimiser, self.settings)
+        self.optimiser.step()
+        return loss
+
+    def validate(self) -> dict[str, float]:
+        """Loss and SSIM on the validation patches."""
+        loss, similarity = measure(self.averaged, self.validation, self.loss, self.fabric.device)
+        return {"val_loss": loss, "val_ssim": similarity}
 
 
 def starting_network(network: nn.Module | None, settings: TrainingSettings, pairs: Sequence[Pair]) -> nn.Module:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dlm_fiji.errors import ConfigurationError, InputError
+from dlm_fiji.errors import ConfigurationError, DlmWarning, InputError
 from dlm_fiji.networks import Discriminator, FluorescenceGenerator
 from dlm_fiji.training import TrainingSettings, scaled_pair, train_adversarial
 
@@ -98,6 +98,34 @@ def test_killed_in_mid_epoch_it_resumes_bit_for_bit(tmp_path):
     for part in ("network", "discriminator"):
         for name, value in saved[0][part].items():
             assert torch.equal(value, saved[1][part][name]), name
+
+
+def test_sentences_of_the_adversarial_loop(monkeypatch):
+    with pytest.raises(ConfigurationError, match=r"generator's loss became .* at step 2"):
+        train_adversarial(PAIRS, VALIDATION, TINY, None, **networks(), learning_rate=1e30)
+    with pytest.raises(InputError, match="validation set is empty"):
+        train_adversarial(PAIRS, [], TINY, None, **networks())
+    plain = train_adversarial(PAIRS, VALIDATION, TINY, None, **networks(), steps=2, batch=4)
+    for kind in (FluorescenceGenerator, Discriminator):
+        original = kind.forward
+
+        def small_memory(self, x, original=original, most=1 if kind is FluorescenceGenerator else 4):
+            if self.training and len(x) > most:
+                raise torch.OutOfMemoryError("out of memory")
+            return original(self, x)
+
+        monkeypatch.setattr(kind, "forward", small_memory)
+    with pytest.warns(DlmWarning, match="going on with"):
+        halved = train_adversarial(PAIRS, VALIDATION, TINY, None, **networks(), steps=2, batch=4)
+    for a, b in zip(plain.network.parameters(), halved.network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+
+
+def test_bfloat16_trains_too():
+    result = train_adversarial(PAIRS, VALIDATION, TINY, None, **networks(), steps=10, precision="bf16")
+    assert result.description["precision"] == "bf16"
+    assert np.isfinite(result.best_loss)
+    assert next(result.network.parameters()).dtype == torch.float32
 
 
 def test_scaled_pair_gives_the_label_the_inputs_units():

@@ -1,5 +1,7 @@
 """The regression loop: it learns, it is reproducible, it resumes bit for bit, it says what is wrong."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,16 @@ def test_sentences():
         train_regression(PAIRS, VALIDATION, TINY, None, network(), learning_rate=1e30)
     with pytest.raises(ConfigurationError, match="did you mean 'phone'"):
         TrainingSettings.preset("phon")
+
+
+def test_tensorboard_when_it_is_installed(tmp_path, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "torch.utils.tensorboard", None)
+        with pytest.raises(SetupError, match="pip install tensorboard"):
+            train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), tensorboard=True)
+    pytest.importorskip("tensorboard")
+    train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), tensorboard=True)
+    assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
 def test_patches_are_aligned_and_cover_the_field():

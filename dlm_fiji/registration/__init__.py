@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "elastic": ["ElasticSettings", "register_elastic"],
         "feature_matching": ["FeatureMatch", "FeatureSettings", "match_features"],
         "field_matching": ["Match", "MatchSettings", "MosaicIndex", "match_template"],
-        "global_alignment": ["GlobalSettings", "align_global", "optical_density"],
+        "global_alignment": ["GlobalSettings", "align_global", "optical_density", "tissue"],
         "link_picture": ["draw_links"],
         "mosaic": ["Link", "Mosaic"],
         "preparation": [

@@ -20,7 +20,7 @@ import numpy as np
 
 from dlm_fiji.errors import InputError
 from dlm_fiji.registration.block_correlation import block_shifts, spread_by_distance
-from dlm_fiji.registration.global_alignment import optical_density
+from dlm_fiji.registration.global_alignment import optical_density, tissue
 from dlm_fiji.registration.local_fit import RegionVotes, nodes_to_field, region_votes, solve_plate
 from dlm_fiji.registration.subpixel import smooth
 from dlm_fiji.registration.tiles import to_grey
@@ -65,8 +65,8 @@ class ElasticSettings(Settings):
     model_error: float = setting(
         0.02, "Share of the local variance that the two images need not have in common", ge=0, le=1
     )
-    contrast: Literal["intensity", "density"] = setting(
-        "intensity", "What is compared: grey values, or optical density where stains differ"
+    contrast: Literal["intensity", "density", "tissue"] = setting(
+        "intensity", "What is compared: grey values, optical density, or where tissue is, however strong its stain"
     )
     channel: int | None = setting(None, "Reference channel; by default grey", ge=0)
 
@@ -92,8 +92,12 @@ class ElasticSettings(Settings):
 
     @classmethod
     def sections(cls, **changes: Any) -> Self:
-        """For serial sections in different stains, after :func:`align_global`: tissue density, coarse and stiff."""
-        values = {"contrast": "density", "sigma": 2.0, "finest": 2, "model_error": 0.1, "spacing": 24.0, "bending": 0.1}
+        """For serial sections in different stains, after :func:`align_global`: where tissue is, coarse and stiff.
+
+        Tissue rather than density because there and back it agrees better with itself (lung sections in two pairs of
+        stains: 1.3 and 6 px on average, density 6 and 25).
+        """
+        values = {"contrast": "tissue", "sigma": 2.0, "finest": 2, "model_error": 0.1, "spacing": 24.0, "bending": 0.1}
         return cls.of(None, **(values | changes))
 
 
@@ -150,7 +154,8 @@ def _prepared(image: np.ndarray, which: str, s: ElasticSettings) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim not in (2, 3) or image.size == 0:
         raise InputError(f"The {which} image must be (H, W) or (H, W, C), not {image.shape}.")
-    grey = optical_density(image) if s.contrast == "density" else to_grey(image, s.channel)
+    by_stain = {"density": optical_density, "tissue": tissue}
+    grey = by_stain[s.contrast](image) if s.contrast in by_stain else to_grey(image, s.channel)
     if not np.isfinite(grey).all():
         raise InputError(f"The {which} image has values that are not finite.")
     spread = float(grey.std())

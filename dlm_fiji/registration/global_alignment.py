@@ -18,7 +18,7 @@ from dlm_fiji.registration.subpixel import correlation_peaks, smooth
 from dlm_fiji.registration.tiles import to_grey
 from dlm_fiji.settings import Settings, setting
 
-__all__ = ["GlobalSettings", "align_global", "optical_density"]
+__all__ = ["GlobalSettings", "align_global", "optical_density", "tissue"]
 
 
 class GlobalSettings(Settings):
@@ -46,6 +46,20 @@ def optical_density(image: np.ndarray) -> np.ndarray:
     floor = np.maximum(white / 256, 1e-6)
     density = np.log10(np.maximum(white, floor) / np.maximum(channels, floor)).sum(axis=-1)
     return np.clip(density, 0, np.percentile(density, 99.5) + 1e-6).astype(np.float32)
+
+
+def tissue(image: np.ndarray) -> np.ndarray:
+    """How surely tissue lies at each pixel, (H, W) float32 0 … 1, however strong its stain is.
+
+    A soft step of the optical density at half of Otsu's threshold.
+    """
+    density = optical_density(image)
+    top = float(density.max())
+    if top <= 0:
+        return np.zeros(density.shape, np.float32)
+    level = cv2.threshold(np.rint(density * (255 / top)).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)[0]
+    threshold = (level + 0.5) * top / 255
+    return (1 / (1 + np.exp(np.clip((0.5 * threshold - density) / (0.15 * threshold), -50, 50)))).astype(np.float32)
 
 
 def align_global(

@@ -247,6 +247,7 @@ def refine_shift(
         fit = _step(normal, right, spread, target.size, independent, cautious=last > 0.5)
         if fit is None:
             return None
+        information = fit.information
         length = float(np.hypot(*fit.step))
         shift = shift + (fit.step if length <= 1 else fit.step / length)
         if np.abs(shift - start).max() > reach:
@@ -256,7 +257,7 @@ def refine_shift(
             break
         last = length
     correlation = _partial_correlation(normal[4:, 4:], right[4:], spread)
-    return ShiftFit(shift, fit.information, correlation, target.size)
+    return ShiftFit(shift, information, correlation, target.size)
 
 
 def _fixed_part(a: np.ndarray, rows: slice, cols: slice, slope: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.registration import ElasticSettings, align_global, optical_density, register_elastic
+from dlm_fiji.registration import ElasticSettings, align_global, optical_density, register_elastic, tissue
 
 
 def stained(density, colour):
@@ -51,6 +51,15 @@ def test_optical_density_is_the_amount_of_stain():
     density = optical_density(255 * 10 ** (-amount[..., None] * np.array([0.5, 1.0, 0.25])))
     inside = amount < 0.75
     np.testing.assert_allclose(density[inside], 1.75 * amount[inside], atol=0.01)
+
+
+def test_tissue_is_the_same_however_strong_the_stain():
+    rng = np.random.default_rng(0)
+    there = (rng.random((100, 120)) < 0.4).astype(float)
+    faint, strong = (255 * 10 ** (-there[..., None] * np.array(stain)) for stain in ([0.2, 0.3, 0.05], [0.5, 0.4, 0.9]))
+    for image in (faint, strong):
+        np.testing.assert_allclose(tissue(image), there, atol=0.05)
+    assert not tissue(np.full((20, 20, 3), 255)).any()
 
 
 def test_unlike_images_are_refused():

@@ -2,6 +2,7 @@ import builtins
 
 import numpy as np
 import pytest
+import tifffile
 from scipy import ndimage
 
 from dlm_fiji.errors import InputError, SetupError
@@ -94,3 +95,53 @@ def test_a_raw_file_needs_rawpy_and_a_file(tmp_path, monkeypatch):
     pytest.importorskip("rawpy", reason="rawpy is not installed")
     with pytest.raises(InputError, match="cannot be read as a camera raw"):
         develop_raw(path)
+
+
+def write_dng(path, red, green, blue, white=4095):
+    """A DNG as a camera with an RGGB sensor and sRGB's primaries would write it, with its colours (H, W) as counts."""
+    y, x = np.mgrid[: red.shape[0], : red.shape[1]] % 2
+    mosaic = np.where((y == 0) & (x == 0), red, np.where((y == 1) & (x == 1), blue, green)).astype(np.uint16)
+    to_camera = [3.2406, -1.5372, -0.4986, -0.9689, 1.8758, 0.0415, 0.0557, -0.2040, 1.0570]
+    tags = [
+        (271, "s", 0, "dlm", False),  # make, model
+        (272, "s", 0, "test camera", False),
+        (33421, "H", 2, (2, 2), False),  # CFARepeatPatternDim, CFAPattern: red, green, green, blue
+        (33422, "B", 4, bytes([0, 1, 1, 2]), False),
+        (50706, "B", 4, bytes([1, 4, 0, 0]), False),  # DNGVersion
+        (50708, "s", 0, "dlm test camera", False),  # UniqueCameraModel
+        (50714, "H", 1, 0, False),  # BlackLevel, WhiteLevel
+        (50717, "I", 1, white, False),
+        (50721, "2i", 9, [n for value in to_camera for n in (round(value * 10000), 10000)], False),  # ColorMatrix1
+        (50728, "2I", 3, [1, 2, 1, 1, 1, 1], False),  # AsShotNeutral: red is half as bright as it should be
+        (50778, "H", 1, 21, False),  # CalibrationIlluminant1: D65
+    ]
+    tifffile.imwrite(path, mosaic, photometric="CFA", metadata=None, extratags=tags)
+
+
+def test_a_dng_is_developed_as_light_and_as_the_camera_would(tmp_path):
+    pytest.importorskip("rawpy", reason="rawpy is not installed")
+    y, x = np.mgrid[:96, :128].astype(float)
+    red, green, blue = 200 + 10 * x, np.full_like(x, 800.0), 300 + 8 * y
+    path = tmp_path / "field.dng"
+    write_dng(path, red, green, blue)
+    light = develop_raw(path, linear=True)
+    assert light.shape == (96, 128, 3)
+    assert light.dtype == np.uint16
+    # linear: the white balance of the shot, then counts up to the white level on 0 … 65535, and nothing else
+    expected = np.stack([2 * red, green, blue], -1) * (65535 / 4095)
+    inside = (slice(4, -4), slice(4, -4))
+    np.testing.assert_allclose(light[inside], expected[inside], rtol=0.01, atol=150)
+    rendered = develop_raw(path)
+    assert rendered.dtype == np.uint16
+    assert rendered[inside].mean() > 1.3 * light[inside].mean()  # the curve lifts what is not yet white
+    assert np.all(np.diff(rendered[48, 4:-4, 0].astype(int)) >= 0)
+
+
+def test_a_dng_is_cut_into_the_paper_s_fields(tmp_path):
+    pytest.importorskip("rawpy", reason="rawpy is not installed")
+    y, x = np.mgrid[:80, :100].astype(float)
+    write_dng(tmp_path / "field.dng", 10 * x, 10 * y, 5 * (x + y))
+    fields = central_fields(develop_raw(tmp_path / "field.dng", linear=True), 32)
+    assert [field.shape for field in fields] == [(32, 32, 3)] * 4
+    whole = np.vstack([np.hstack(fields[:2]), np.hstack(fields[2:])])
+    np.testing.assert_allclose(whole[..., 1] * (4095 / 65535), 10 * y[8:72, 18:82], atol=15)

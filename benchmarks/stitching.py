@@ -2,6 +2,7 @@
 
     python benchmarks/stitching.py --image slide.svs            # our engine and the peers that are installed
     python benchmarks/stitching.py --image slide.svs --fiji /path/to/Fiji.app
+    python benchmarks/stitching.py --image slide.svs --mosaic 25000      # tile files to one OME-TIFF: memory and time
 
 The scan is cut from the image at positions known to a fraction of a pixel (quintic spline), with a rotated stage,
 vignetting and noise. Peers: m2stitch, and Fiji's Grid/Collection stitching. "by content": tiles whose position does not
@@ -111,6 +112,59 @@ def report(
     )
 
 
+def mosaic(path: str, side: int, seed: int) -> None:
+    """Colour tile files of a field of ``side``² px to a pyramidal OME-TIFF, in a temporary folder.
+
+    The field repeats the image, mirrored; the stage errs by up to 6 whole px, every tile has noise of its own.
+    """
+    import resource
+    import tempfile
+
+    import tifffile
+
+    from dlm_fiji.registration import stitch
+
+    rng = np.random.default_rng(seed)
+    image = tifffile.imread(path)[..., :3]
+    tile, step = 2048, 1741
+    count = -(-(side - tile) // step) + 1
+    true = np.array([(r, c) for r in range(count) for c in range(count)]) * step + 8
+    true += rng.integers(-6, 7, true.shape)
+    noise = rng.normal(size=(1 << 22)).astype(np.float32) * 3
+    clock = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for number, corner in enumerate(true):
+            at = [np.arange(start, start + tile) % (2 * n) for start, n in zip(corner, image.shape, strict=False)]
+            rows, cols = (np.where(a < n, a, 2 * n - 1 - a) for a, n in zip(at, image.shape, strict=False))
+            start = int(rng.integers(1 << 21))
+            grain = np.resize(noise[start : start + (1 << 21)], (tile, tile, 3))
+            pixels = image[rows[:, None], cols] + grain
+            files.append(Path(folder) / f"tile_{number:03d}.tif")
+            tifffile.imwrite(files[-1], np.clip(pixels, 0, 255).astype(np.uint8))
+        del pixels, grain, image
+        made = time.perf_counter() - clock
+        before, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, time.process_time()
+        clock = time.perf_counter()
+        result = stitch(files, grid=(count, count), overlap=1 - step / tile)
+        placed = time.perf_counter() - clock
+        written = result.save(Path(folder) / "mosaic.ome.tif", pixel_um=0.25)
+        whole, cpu = time.perf_counter() - clock, time.process_time() - cpu
+        error = np.linalg.norm(result.positions - true - (result.positions - true)[0], axis=1)
+        with tifffile.TiffFile(written) as tiff:
+            levels = [level.shape for level in tiff.series[0].levels]
+        print(
+            f"{len(files)} colour files of {tile}² (made in {made:.0f} s) to {result.shape[0]} x {result.shape[1]} px: "
+            f"positions {placed:.0f} s, with the fused pyramid of {len(levels)} levels {whole:.0f} s, CPU {cpu:.0f} s"
+        )
+        print(
+            f"    peak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB "
+            f"({before:.2f} before stitching), file {written.stat().st_size / 2**30:.2f} GiB, "
+            f"by content {int((~result.placed_by_stage).sum())}/{len(files)}, "
+            f"error RMS {np.sqrt((error**2).mean()):.3f} max {error.max():.2f} px"
+        )
+
+
 def shares(tiles: np.ndarray) -> None:
     """Where our time goes, on one thread."""
     profile = cProfile.Profile(time.process_time)
@@ -134,8 +188,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeat", type=int, default=3, help="runs of our engine; the best time counts")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--mosaic", type=int, metavar="SIDE", help="only this: tile files to a file of SIDE² px")
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    if args.mosaic:
+        if args.image is None:
+            parser.error("--mosaic needs a colour --image")
+        mosaic(args.image, args.mosaic, args.seed)
+        return
     tiles, true = scan(source(args.image), args)
     # a tile has content when its border, where it may overlap, varies by more than noise and vignetting
     strip = SIDE - STEP

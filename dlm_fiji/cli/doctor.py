@@ -224,6 +224,6 @@ def _plugins() -> list[Finding]:
         if plugin.present:
             findings.append(Finding(plugin.name, "ok", plugin.version or "version unknown", details=details))
         else:
-            text = f"not installed (step: {plugin.step}); {plugin.native} serves instead"
+            text = f"not installed (step: {plugin.step}); instead: {plugin.native}"
             findings.append(Finding(plugin.name, "missing", text, plugin.how_to_install, details=details))
     return findings

@@ -51,7 +51,7 @@ class Watcher:
     Parameters
     ----------
     folder, out
-        Where files appear, and where results go: ``NAME.tif`` for every ``NAME.…``.
+        Where files appear, and where results go: ``NAME.tif`` for ``NAME.tif``, ``NAME.png.tif`` for ``NAME.png``.
     work
         Called with source and target; writes the target whole or not at all.
     settle_s
@@ -109,7 +109,7 @@ class Watcher:
 
     def target(self, source: Path) -> Path:
         """Where the result of ``source`` goes."""
-        return self.out / f"{source.name.rsplit('.', 1)[0].removesuffix('.ome')}.tif"
+        return self.out / (source.name if source.suffix.lower() == ".tif" else f"{source.name}.tif")
 
     def _done(self, source: Path, target: Path, changed: float) -> bool:
         """Whether a whole result is there that is not older than its source."""

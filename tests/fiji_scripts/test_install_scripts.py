@@ -117,6 +117,62 @@ def test_a_bad_file_is_told_once_and_does_not_stop_the_others(watched):
     assert any("black.tif: it is black" in line for line in lines)
 
 
+def test_files_of_one_name_do_not_share_a_result(watched):
+    folder, out, clock, lines, make = watched
+    watcher = make()
+    for number, name in enumerate(("a.tif", "a.png", "a.ome.tif", "a.TIF"), start=1):
+        picture(folder / name.lower(), number)
+        (folder / name.lower()).rename(folder / name)
+    for _ in range(2):
+        watcher.look()
+        clock.now += 5
+    results = {path.name: int(open_image(path).values.max()) for path in out.iterdir()}
+    assert len(set(results.values())) == len(results) == len(lines) >= 3
+    assert results["a.png.tif"] == 4
+
+
+def test_a_watch_that_was_killed_goes_on_with_what_it_had_not_finished(watched):
+    """Killed while it worked on a file: nothing half is left, the finished one is not done again."""
+    folder, out, clock, lines, make = watched
+    done = []
+    for name in "abc":
+        picture(folder / f"{name}.tif")
+    first = make()
+    real = first.work
+
+    def killed(source, target):
+        if source.name == "b.tif":
+            raise KeyboardInterrupt
+        done.append(source.name)
+        real(source, target)
+
+    first.work = killed
+    first.look()
+    clock.now += 5
+    with pytest.raises(KeyboardInterrupt):
+        first.look()
+    assert [path.name for path in out.iterdir()] == ["a.tif"]
+    second = make()
+    second.work = lambda source, target: (done.append(source.name), real(source, target))
+    second.look()
+    clock.now += 5
+    assert second.look() == 0
+    assert done == ["a.tif", "b.tif", "c.tif"]
+
+
+def test_a_file_that_is_taken_away_is_forgotten(watched):
+    folder, out, clock, lines, make = watched
+    watcher = make()
+    picture(folder / "a.tif")
+    assert watcher.look() == 1
+    (folder / "a.tif").unlink()
+    clock.now += 5
+    assert watcher.look() == 0
+    assert not out.exists()
+    picture(folder / "a.tif")  # it comes back, and waits its time again
+    assert watcher.look() == 1
+
+
 def test_results_go_elsewhere(watched, tmp_path):
     folder, *_ = watched
     with pytest.raises(InputError, match="another folder"):

@@ -3,21 +3,24 @@
     python benchmarks/training.py [--batch 16] [--steps 6] [--rounds 3] [--device cpu] [--precision fp32]
 
 The plain loop is what a tutorial shows: DataLoader without workers, tensors as they come, loss, backward,
-step. The two take turns. The share of the loading is measured too: the time the loop waits for batches.
+step. The two take turns. Loading is measured too, from patches in memory and from a memory-mapped file: the
+processor time that making the batches takes, and the share of the time for which the loop waits for one.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dlm_fiji.networks import BrightfieldNet, brightfield_loss
-from dlm_fiji.training import PatchPairs, TrainingSettings, train_regression
+from dlm_fiji.training import PatchPairs, TrainingSettings, loop, train_regression
 
 
 class PlainPatches(Dataset):
@@ -79,42 +82,74 @@ def main() -> None:
         compile=arguments.compile,
     )
     validation = [(lr[0], hr[0])]
-    source = PatchPairs(lr, hr, arguments.batch)
+    waited = {"seconds": 0.0}
+    prefetched = loop.prefetched
 
-    class Waiting:
-        """The source, with a clock."""
+    def clocked(*given: object) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        batches = prefetched(*given)  # type: ignore[arg-type]
+        while True:
+            start = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            waited["seconds"] += time.perf_counter() - start
+            yield batch
 
-        seconds = 0.0
+    loop.prefetched = clocked  # the loop's own batches, with a clock
 
-        def __len__(self) -> int:
-            return len(source)
+    class Timed(PatchPairs):
+        """Patches, and the processor time that batches of them took."""
+
+        making = 0.0
 
         def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-            start = time.perf_counter()
-            made = source.batch(step)
-            Waiting.seconds += time.perf_counter() - start
+            start = time.thread_time()
+            made = super().batch(step)
+            self.making += time.thread_time() - start
             return made
 
-    def ours() -> float:
+    def ours(source: Timed) -> tuple[float, float]:
+        """Seconds of ``steps`` steps, and the share of them spent waiting."""
         times: list[float] = []
-        train_regression(Waiting(), validation, settings, progress=lambda s, t, m: times.append(time.perf_counter()))
-        # from the end of the first step: start and last validation are no part of a long training
-        return (times[-1] - times[0]) / (len(times) - 1) * arguments.steps
+
+        def progress(step: int, total: int, metrics: dict[str, float]) -> None:
+            times.append(time.perf_counter())
+            if step == 1:  # start, first batch and last validation are no part of a long training
+                waited["seconds"] = 0.0
+
+        train_regression(source, validation, settings, progress=progress)
+        taken = times[-1] - times[0]
+        return taken / (len(times) - 1) * arguments.steps, waited["seconds"] / taken
 
     plain_loop(PlainPatches(lr, hr), arguments.batch, 1, arguments.device)
-    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
-    Waiting.seconds = 0.0
-    for _ in range(arguments.rounds):
-        seconds["plain"].append(plain_loop(PlainPatches(lr, hr), arguments.batch, arguments.steps, arguments.device))
-        seconds["ours"].append(ours())
+    with tempfile.TemporaryDirectory() as folder:
+        PatchPairs(lr, hr).save(folder)
+        mapped = PatchPairs.open(folder, settings)
+        sources = {
+            "ours": Timed(lr, hr, arguments.batch),
+            "ours, memory-mapped": Timed(mapped.lr, mapped.hr, arguments.batch),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ("plain", *sources)}
+        shares: dict[str, list[float]] = {name: [] for name in sources}
+        for _ in range(arguments.rounds):
+            plain = plain_loop(PlainPatches(lr, hr), arguments.batch, arguments.steps, arguments.device)
+            seconds["plain"].append(plain)
+            for name, source in sources.items():
+                taken, share = ours(source)
+                seconds[name].append(taken)
+                shares[name].append(share)
     patches = arguments.batch * arguments.steps
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     print(f"{arguments.device}, {torch.get_num_threads()} threads, batch {arguments.batch}, {arguments.precision}")
     for name, value in medians.items():
-        print(f"  {name:6s} {patches / value:7.1f} patches/s")
+        text = f"  {name:20s} {patches / value:7.1f} patches/s"
+        if name in shares:
+            making = sources[name].making / (arguments.rounds * medians[name])
+            text += f", waits {statistics.median(shares[name]):.2%} of the time"
+            text += f", batches take {making:.1%} of a processor"
+        print(text)
     print(f"  ours over plain (to reach on a CPU: 1.5): {medians['plain'] / medians['ours']:.2f}")
-    share = Waiting.seconds / (arguments.rounds * medians["ours"])
-    print(f"  making the batches: {share:.1%} of the time, beside the computation")
 
 
 if __name__ == "__main__":

@@ -181,6 +181,24 @@ def test_fluorescence_comes_back_in_its_units():
     np.testing.assert_allclose(result.reshape(30, 2, 40, 2).mean((1, 3)), image, atol=1)
 
 
+def test_a_series_is_scaled_once_a_channel():
+    model = make_model(
+        scale=2, channels=1, modality="fluorescence", normalisation="percentile", intensity_range=(0.0, 255.0)
+    )
+    image = 100 + 50 * noise((3, 2, 30, 40))
+    image[1] *= 0.5  # bleached: frames scaled one by one would flicker
+    image[:, 1] *= 20  # another stain: its brightness must not change the first channel
+    series = predict(model, xr.DataArray(image, dims=("t", "c", "y", "x")), settings=TORCH)
+    first = predict(model, xr.DataArray(image[:, :1], dims=("t", "c", "y", "x")), settings=TORCH)
+    np.testing.assert_array_equal(series.values[:, :1], first.values)
+    stack = image[:, 0]
+    low, high = np.percentile(stack, (0.5, 99.8))
+    with torch.no_grad():
+        network = model.network(torch.from_numpy(((stack[1:2, None] - low) / (high - low) * 255).astype(np.float32)))
+    expected = network.numpy()[0, 0] / 255 * (high - low) + low
+    np.testing.assert_allclose(series.values[1, 0], expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("device", ["cpu", "cpu,cpu"])
 def test_memory_running_out_halves_the_tile(monkeypatch, device):
     from dlm_fiji.inference import backends

@@ -37,6 +37,8 @@ class FluorescenceSimulation(Settings):
     scale: int = setting(2, "camera pixel in label pixels", ge=1, le=4)
     na: Range = setting((0.5, 0.85), "numerical aperture; at 0.6 µm a blur of sigma 2.3 to 1.4 label pixels")
     wavelength_um: Range = setting((0.5, 0.65), "emission", unit="µm")
+    halo: Range = setting((0.0, 0.5), "share of the light in a wide Gaussian: defocus and scatter of thick specimens")
+    halo_um: Range = setting((0.5, 3.5), "its sigma, logarithmic", unit="µm")
     photons: Range = setting((300.0, 200_000.0), "photons at full scale, logarithmic", unit="photons")
     read_noise: Range = setting((0.5, 4.0), "camera noise (sigma)", unit="photons")
     background: Range = setting((0.0, 0.3), "even background, part of full scale")
@@ -129,7 +131,11 @@ def recorded(label: NDArray, simulation: FluorescenceSimulation, rng: np.random.
     """The camera's image of ``label`` (values 0 … 255), its even background taken off, in the label's values."""
     na, wavelength = rng.uniform(*simulation.na), rng.uniform(*simulation.wavelength_um)
     padded = np.pad(label, MARGIN, mode="reflect")
-    transfer = optical_transfer(padded.shape, simulation.label_pixel_um, float(na), float(wavelength))
+    pixel = simulation.label_pixel_um
+    transfer = optical_transfer(padded.shape, pixel, float(na), float(wavelength))
+    share, width = rng.uniform(*simulation.halo), np.exp(rng.uniform(*np.log(simulation.halo_um)))
+    square = fft.fftfreq(padded.shape[0], pixel)[:, None] ** 2 + fft.rfftfreq(padded.shape[1], pixel)[None] ** 2
+    transfer = (1 - share) * transfer + share * np.exp(-2 * np.pi**2 * width**2 * square)
     blurred = fft.irfft2(fft.rfft2(padded) * transfer, padded.shape)[MARGIN:-MARGIN, MARGIN:-MARGIN]
     scale = simulation.scale
     h, w = (n // scale * scale for n in blurred.shape)

@@ -19,13 +19,13 @@ STEP = 0.25
 
 
 class FilamentSettings(Settings):
-    """Ranges of which each field draws its own values, logarithmically (brightness: per filament)."""
+    """Ranges of which each field draws its own values, logarithmically."""
 
-    spacing: Range = setting((2.5, 20.0), "mean distance between filaments: area / total length", unit="px")
+    spacing: Range = setting((0.7, 8.0), "mean distance between filaments: area / total length", unit="px")
     persistence: Range = setting((15.0, 300.0), "persistence length", unit="px")
     length: Range = setting((20.0, 250.0), "length of a filament", unit="px")
-    width: Range = setting((0.5, 1.3), "sigma of the Gaussian profile across", unit="px")
-    brightness: float = setting(0.6, "sigma of the logarithm of a filament's brightness", ge=0)
+    width: Range = setting((0.4, 1.0), "sigma of the Gaussian profile across", unit="px")
+    brightness: Range = setting((0.1, 0.5), "sigma of the logarithm of a filament's brightness")
     spots: Range = setting((0.00003, 0.0006), "spots per pixel", unit="1/px²")
 
 
@@ -39,7 +39,7 @@ def synthetic_filaments(
     settings = FilamentSettings.of(settings)
     drawn = {
         name: float(np.exp(rng.uniform(*np.log(getattr(settings, name)))))
-        for name in ("spacing", "persistence", "length", "width", "spots")
+        for name in ("spacing", "persistence", "length", "width", "brightness", "spots")
     }
     area = shape[0] * shape[1]
     count = max(1, round(area / drawn["spacing"] / drawn["length"]))
@@ -53,7 +53,7 @@ def synthetic_filaments(
     y, x = np.cumsum(np.sin(angle), 1) * STEP, np.cumsum(np.cos(angle), 1) * STEP
     y += centre[:, :1] - y.mean(1, keepdims=True)
     x += centre[:, 1:] - x.mean(1, keepdims=True)
-    light = np.exp(rng.normal(0, settings.brightness, (count, 1))) * np.ones((1, steps)) * STEP
+    light = np.exp(rng.normal(0, drawn["brightness"], (count, 1))) * np.ones((1, steps)) * STEP
     image = splat(y.ravel(), x.ravel(), light.ravel(), shape)
     spots = rng.poisson(area * drawn["spots"])
     places = rng.uniform(0, 1, (spots, 2)) * shape

@@ -11,7 +11,7 @@ from dlm_fiji.training import FluorescenceSimulation, SimulatedFluorescence, Tra
 from dlm_fiji.training.simulated_fluorescence import recorded, simulated_pair
 
 SETTINGS = TrainingSettings.of(TrainingSettings.widefield_gan(), batch=6, patch=32)
-QUIET = FluorescenceSimulation(photons=(1e6, 1e6), read_noise=(0, 0), crop=96)
+QUIET = FluorescenceSimulation(halo=(0, 0), photons=(1e6, 1e6), read_noise=(0, 0), crop=96)
 
 
 def specimen(shape=(140, 160)):

@@ -6,7 +6,7 @@ import pytest
 from dlm_fiji.training.synthetic_filaments import FilamentSettings, splat, synthetic_filaments
 
 STRAIGHT = FilamentSettings(
-    spacing=(200, 200), persistence=(1e6, 1e6), length=(40, 40), brightness=0, spots=(1e-9, 1e-9)
+    spacing=(200, 200), persistence=(1e6, 1e6), length=(40, 40), brightness=(1e-3, 1e-3), spots=(1e-9, 1e-9)
 )
 
 

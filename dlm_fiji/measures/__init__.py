@@ -28,6 +28,6 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "squirrel": ["ErrorMap", "error_map"],
         "trustworthiness": ["Trust", "trust", "trust_tiles"],
         "usaf": ["Contrast", "usaf_mtf"],
-        "usaf_target": ["Triplet", "usaf_target"],
+        "usaf_geometry": ["Triplet", "usaf_target"],
     },
 )

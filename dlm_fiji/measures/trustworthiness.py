@@ -61,7 +61,7 @@ class Trust:
         Noise model of the image.
     uncheckable
         Share (0 to 1) of the prediction's local contrast that the forward model erases; on the prediction's
-        pixels.
+        pixels, those of the judged part.
     """
 
     residual: NDArray[np.float32]
@@ -319,8 +319,14 @@ def judged(evidence: Evidence, prediction: NDArray[Any], false_alarm: float = 0.
         alpha=evidence.alpha,
         beta=evidence.beta,
         noise=evidence.noise,
-        uncheckable=_uncheckable(prediction, evidence.forward, sigma),
+        uncheckable=_inner(_uncheckable(prediction, evidence.forward, sigma), evidence),
     )
+
+
+def _inner(values: NDArray[Any], evidence: Evidence) -> NDArray[Any]:
+    """What belongs to the judged grid, of an array on the prediction's pixels."""
+    edge = round(evidence.trim * evidence.forward.ratio)
+    return values[edge : values.shape[0] - edge, edge : values.shape[1] - edge]
 
 
 def _uncheckable(prediction: NDArray[Any], forward: ForwardModel, sigma: float) -> NDArray[np.float32]:

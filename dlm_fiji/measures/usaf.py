@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import map_coordinates
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.measures.usaf_target import Direction, Triplet, element_of, find_triplets, line_pairs_per_mm
+from dlm_fiji.measures.usaf_geometry import Direction, Triplet, element_of, find_triplets, line_pairs_per_mm
 
 __all__ = ["PAPER_TABLE", "Contrast", "triplet_contrast", "usaf_mtf"]
 

@@ -172,8 +172,8 @@ def trust(context: Context) -> dict[str, Any]:
         save_image(from_array(array), folder / f"{name}.tif", provenance=facts)
     save_table(
         folder / "roc.csv",
-        ["threshold", "false_alarm", "inserted", "erased"],
-        zip(*(a.tolist() for a in (roc.threshold, roc.false_alarm, roc.inserted, roc.erased)), strict=True),
+        ["false_alarm", "inserted", "erased"],
+        zip(*(a.tolist() for a in (roc.false_alarm, roc.inserted, roc.erased)), strict=True),
     )
     save_table(
         folder / "detectability.csv",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from dlm_fiji.errors import InputError
+from dlm_fiji.measures import line_profile
 from dlm_fiji.micrograph import pixel_size_um
-from dlm_fiji.report import charts, pictures, verdict
+from dlm_fiji.report import charts, pictures, profiles, verdict
 from dlm_fiji.report.data_files import write_rows
 from dlm_fiji.report.figures_of_merit import MEASURED_ON
 from dlm_fiji.report.run_record import IMAGES, METHODS, RunRecord
 
-__all__ = ["AreaSections"]
+__all__ = ["AreaSections", "measured_on"]
 
 _MEASURES = {
     "ssim": "SSIM",
@@ -24,6 +26,8 @@ _MEASURES = {
     "nrmse": "NRMSE",
     "rse": "RSE",
     "rsp": "RSP",
+    "frc_px": "FRC with the label (px)",
+    "decorrelation_px": "Decorrelation (px)",
 }
 
 
@@ -34,6 +38,9 @@ class AreaSections:
         self.record, self.metrics, self.folder = record, metrics, folder
         self.test_area: dict[str, Any] = metrics["test_area"]
         self.shown, self._how_shown = pictures.display_images(record.area) if record.area else ({}, "")
+        if "unprocessed" in self.shown:
+            # The input has the label's pixels: one picture of it is enough.
+            self.shown.pop("input", None)
         self._check_sizes()
 
     @cached_property
@@ -127,7 +134,7 @@ class AreaSections:
                 }
             )
         names = list(self.shown)
-        left = next((n for n in ("richardson_lucy", "input", "bicubic") if n in names), names[0])
+        left = next((n for n in ("richardson_lucy", "input", "unprocessed", "bicubic") if n in names), names[0])
         right = next((n for n in ("network", "label") if n in names and n != left), names[-1])
         return {
             "width": width,
@@ -179,21 +186,58 @@ class AreaSections:
         }
         step, unit = (self.pixel[1], "µm") if self.pixel is not None else (1.0, "px")
         charts.profile_chart(lines, step, unit, self.folder / "images" / "profile.svg")
-        columns = [f"distance_{'um' if unit == 'µm' else 'px'}", *lines]
-        cells = zip(*[np.round(line, 3).tolist() for line in lines.values()], strict=True)
-        data = write_rows(
-            self.folder / "data" / "profile.csv",
-            columns,
-            [(round(i * step, 6), *values) for i, values in enumerate(cells)],
-        )
         return {
             "title": "A line through fine detail",
             "src": "images/profile.svg",
             "alt": "Luminance of the images along one line",
             "text": f"Row y {row}, x {best.x} to {best.x + best.side} px of the area: the row of strongest "
             "edges in the label within the zoomed regions.",
-            "data": data,
+            "data": self._profile_data("profile.csv", lines, step, unit),
         }
+
+    def dip(self) -> dict[str, Any] | None:
+        """Contrast of the dip between two near structures of the label, in every image."""
+        if not self._regions or "label" not in self.shown:
+            return None
+        label = pictures.grey(self.shown["label"])
+        # Structures are dark on a bright ground or bright on a dark one; the contrast is taken of what stands out.
+        dark = bool(np.median(label) > 0.5 * (label.min() + label.max()))
+        place = profiles.nearest_pair(255 - label if dark else label, self._regions, self._input_ratio)
+        if place is None:
+            return None
+        lines, dips = {}, {}
+        for name, image in self.shown.items():
+            if image.shape[:2] == label.shape and name != "network_before":
+                values = pictures.grey(image)
+                found = line_profile(255 - values if dark else values, place.start, place.end, width=3)
+                lines[name], dips[name] = found.values, profiles.dip_at(found.values, place.peaks)
+        step, unit = (self.pixel[1], "µm") if self.pixel is not None else (1.0, "px")
+        axis = "255 − luminance (grey levels)" if dark else "luminance Y (grey levels)"
+        charts.profile_chart(lines, step, unit, self.folder / "images" / "dip.svg", axis)
+        listed = ", ".join(f"{IMAGES[name]} {value:.2f}" for name, value in sorted(dips.items(), key=lambda d: -d[1]))
+        apart = (place.peaks[1] - place.peaks[0]) * step
+        return {
+            "title": "Two structures near each other",
+            "src": "images/dip.svg",
+            "alt": "Profiles across two near structures",
+            "text": f"Two structures of the label {apart:.3g} {unit} apart ({place.where}). Contrast of the dip "
+            f"between them, at the label's places: {listed}. Rayleigh's limit is 0.15; 0: not resolved. "
+            "Mean over 3 px across; the line was chosen on the label alone.",
+            "data": self._profile_data("dip.csv", lines, step, unit),
+        }
+
+    @property
+    def _input_ratio(self) -> float:
+        """Label pixels in a pixel of the input."""
+        if self.reference is None or "input" not in self.shown:
+            return 1.0
+        return self.reference.shape[0] / self.shown["input"].shape[0]
+
+    def _profile_data(self, file: str, lines: dict[str, np.ndarray], step: float, unit: str) -> str:
+        columns = [f"distance_{'um' if unit == 'µm' else 'px'}", *lines]
+        cells = zip(*[np.round(line, 3).tolist() for line in lines.values()], strict=True)
+        rows = [(round(i * step, 6), *values) for i, values in enumerate(cells)]
+        return write_rows(self.folder / "data" / file, columns, rows)
 
     def errors(self) -> dict[str, Any] | None:
         """Error maps with one scale."""
@@ -221,13 +265,14 @@ class AreaSections:
         measures = [m for m in _MEASURES if any(figures.get(m) is not None for figures in entries.values())]
         colour = any(figures.get("cie94") for figures in entries.values())
         order = verdict.ranking(self.test_area)
+        rivals = [name for name in ("unprocessed", "bicubic", "richardson_lucy") if name in entries]
         rows: list[dict[str, Any]] = []
         for name, figures in entries.items():
-            cells = [_text(figures.get(m), 2 if m == "psnr_db" else 4) for m in measures]
+            cells = [_text(figures.get(m), 2 if m.endswith(("_db", "_px")) else 4) for m in measures]
             if colour:
                 found = figures.get("cie94") or {}
                 cells.append(f"{_text(found.get('mean'), 2)} ± {_text(found.get('std'), 2)}")
-            for rival in ("bicubic", "richardson_lucy"):
+            for rival in rivals:
                 base = (entries.get(rival) or {}).get("ssim")
                 own = figures.get("ssim")
                 gain = None if rival == name or base is None or own is None else own - base
@@ -242,15 +287,16 @@ class AreaSections:
                 }
             )
         columns = [_MEASURES[m] for m in measures] + (["CIE-94, mean ± std"] if colour else [])
-        columns += ["SSIM gain on bicubic", "SSIM gain on Richardson–Lucy"]
+        words = {"unprocessed": "the input", "bicubic": "bicubic", "richardson_lucy": "Richardson–Lucy"}
+        columns += [f"SSIM gain on {words[rival]}" for rival in rivals]
         data = [(row["title"], *(cell.replace("−", "-") for cell in row["cells"])) for row in rows]
         write_rows(self.folder / "data" / "figures.csv", ["image", *columns], data)
-        how = _sentence(MEASURED_ON, str(self.metrics.get("measured_on") or ""))
+        how = f"{measured_on(self.metrics)}, against the label"
         if self.metrics.get("brightness"):
             brightness = str(self.metrics["brightness"]).rstrip(".")
             how += f". Brightness: {brightness}"
         further = self.metrics.get("further_test_fields") or []
-        extra = f" {len(further)} further test fields are in metrics.json." if further else ""
+        extra = f" The {len(further)} other test fields have figures of their own below." if further else ""
         return {
             "columns": columns,
             "rows": rows,
@@ -270,10 +316,11 @@ class AreaSections:
                 )
 
 
-def _sentence(own: str, given: str) -> str:
+def measured_on(metrics: Mapping[str, Any]) -> str:
     """How the figures were measured: as the evaluation says, where it says more than which pixels."""
-    text = given.rstrip(".") if "SSIM" in given else own
-    return f"{text[0].upper()}{text[1:]}, against the label"
+    given = str(metrics.get("measured_on") or "")
+    text = given.rstrip(".") if "SSIM" in given else MEASURED_ON
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def _text(value: Any, digits: int) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "histogram_chart",
     "profile_chart",
     "search_chart",
+    "shift_chart",
     "stitch_chart",
     "training_chart",
 ]
@@ -24,13 +25,14 @@ __all__ = [
 #: One colour a method everywhere on the page (Okabe and Ito's, told apart by colour-blind readers too).
 COLOURS = {
     "input": "#666666",
+    "unprocessed": "#999999",
     "bicubic": "#999999",
     "richardson_lucy": "#D55E00",
     "network_before": "#56B4E9",
     "network": "#0072B2",
     "label": "#009E73",
 }
-_STYLES = {"bicubic": ":", "richardson_lucy": "--", "network_before": "-.", "input": ":"}
+_STYLES = {"bicubic": ":", "unprocessed": ":", "richardson_lucy": "--", "network_before": "-.", "input": ":"}
 
 
 @contextmanager
@@ -221,7 +223,9 @@ def stitch_chart(layout: Mapping[str, Any], path: Path) -> str | None:
     return sentence
 
 
-def profile_chart(profiles: Mapping[str, np.ndarray], step: float, unit: str, path: Path) -> None:
+def profile_chart(
+    profiles: Mapping[str, np.ndarray], step: float, unit: str, path: Path, axis: str = "luminance Y (grey levels)"
+) -> None:
     """Grey level along one line through the images."""
     with _chart(path) as axes:
         for name, values in profiles.items():
@@ -234,8 +238,21 @@ def profile_chart(profiles: Mapping[str, np.ndarray], step: float, unit: str, pa
                 lw=1.6,
                 label=IMAGES.get(name, name),
             )
-        axes.set(xlabel=f"distance along the line ({unit})", ylabel="luminance Y (grey levels)")
+        axes.set(xlabel=f"distance along the line ({unit})", ylabel=axis)
         axes.legend(fontsize=9)
+
+
+def shift_chart(shifts: np.ndarray, shape: tuple[int, ...], path: Path) -> None:
+    """One arrow a block, (rows, columns, 2) in px, in the middle of its block."""
+    rows, columns = shifts.shape[:2]
+    y, x = np.meshgrid(
+        (np.arange(rows) + 0.5) * shape[0] / rows, (np.arange(columns) + 0.5) * shape[1] / columns, indexing="ij"
+    )
+    longest = max(float(np.hypot(shifts[..., 0], shifts[..., 1]).max()), 1e-6)
+    with _chart(path, 6.4, 5.0) as axes:
+        arrows = axes.quiver(x, y, shifts[..., 1], shifts[..., 0], angles="xy", scale=8 * longest, color="#0072B2")
+        axes.quiverkey(arrows, 1.12, 0.95, longest, f"{longest:.2f} px", labelpos="S")
+        axes.set(xlim=(0, shape[1]), ylim=(shape[0], 0), xlabel="x (px)", ylabel="y (px)", aspect="equal")
 
 
 def curves_chart(

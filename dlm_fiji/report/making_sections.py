@@ -105,6 +105,10 @@ def resolution(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
         depth, "defocus_um", ("defocus (µm)", "SSIM to the label in focus"), folder / "images" / "depth.svg"
     ):
         text = "Similarity to the label in focus as the specimen leaves the focus."
+        widths = record.json("measures/depth_of_field.json") or {}
+        if widths.get("depth_um"):
+            listed = ", ".join(f"{IMAGES.get(n, n)} {value:.1f} µm" for n, value in widths["depth_um"].items())
+            text += f" Range over which SSIM stays above {widths['level']:.3f}: {listed}."
         data = _copy(record, "measures/depth_of_field.csv", folder)
         _add(found, text, "Depth of field", "depth.svg", "SSIM against defocus", data)
     return found
@@ -113,6 +117,8 @@ def resolution(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
 _TRUST = {
     "regions": "Regions judged",
     "flagged_share": "Flagged regions",
+    "contradicted_share": "Regions that deviate beyond noise by any amount",
+    "tolerance_share": "Smallest deviation that is flagged, of the mean brightness",
     "expected_share_from_noise": "Expected from noise alone",
     "threshold": "Flagged above (standard deviations)",
     "chi2": "Mean squared residual in units of the noise (1: only noise is left)",
@@ -136,6 +142,12 @@ def trust(record: RunRecord, folder: Path) -> dict[str, Any] | None:
         pictures.save_png(image, folder / "images" / "trust.png")
         title = f"Contradiction by the input: black none, flagged above {level:.1f} standard deviations (red to yellow)"
         shown.append({"src": "images/trust.png", "title": title})
+    deviation = record.image("trust/deviation.tif")
+    if deviation is not None:
+        values = np.nan_to_num(np.abs(to_array(deviation).astype(np.float64)))
+        pictures.save_png(pictures.colour_map(values / 0.1), folder / "images" / "deviation.png")
+        title = "Size of the contradiction: black none, yellow 10 % of the mean brightness and more"
+        shown.append({"src": "images/deviation.png", "title": title})
     erased = record.image("trust/uncheckable.tif")
     if erased is not None:
         values = np.nan_to_num(to_array(erased).astype(np.float64))
@@ -148,22 +160,38 @@ def trust(record: RunRecord, folder: Path) -> dict[str, Any] | None:
     rows = [
         (title, f"{100 * value:.1f} %" if "share" in name else f"{value:.4g}")
         for name, title in _TRUST.items()
-        if isinstance(value := content.get(name), (int, float))
+        if isinstance(value := {**content, "tolerance_share": content.get("tolerance")}.get(name), (int, float))
+    ]
+    controls = {name: c for name, c in (content.get("test_area") or {}).items() if isinstance(c, dict)}
+    rows += [
+        (
+            f"{IMAGES.get(name, name)} in the test area ({c['regions']} regions)",
+            f"{100 * c['flagged_share']:.1f} % flagged, {100 * c['contradicted_share']:.1f} % beyond noise",
+        )
+        for name, c in controls.items()
     ]
     (folder / "data").mkdir(exist_ok=True)
     (folder / "data" / "trust.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
-    roc = None
-    points = record.table("trust/roc.csv")
+    curves: list[dict[str, Any]] = []
     axis = ("share of sound regions flagged", "share of faults flagged")
+    points = [row for row in record.table("trust/roc.csv") if (row.get("false_alarm") or 0) <= 0.2]
     if draw.curves_chart(points, "false_alarm", axis, folder / "images" / "roc.svg"):
-        roc = {
-            "title": "Faults found against false alarms",
-            "src": "images/roc.svg",
-            "alt": "Receiver operating characteristic of the flag",
-            "text": "Structures were inserted and erased in known places, and the threshold was moved.",
-            "data": _copy(record, "trust/roc.csv", folder),
-        }
-    return {"text": text, "pictures": shown, "rows": rows, "roc": roc}
+        text_roc = (
+            "Structures were inserted into the prediction and erased from it in known places, and the threshold moved."
+        )
+        _add(curves, text_roc, "Faults found against false alarms", "roc.svg",
+             "Receiver operating characteristic of the flag", _copy(record, "trust/roc.csv", folder))  # fmt: skip
+    axis = ("detectability d′ (signal over noise of the ideal observer)", "share flagged")
+    points = record.table("trust/detectability.csv")
+    if draw.curves_chart(points, "d_prime", axis, folder / "images" / "detectability.svg"):
+        roc = content.get("roc") or {}
+        known = f" With d′ = {roc['d_prime']:g}: {100 * roc['inserted']:.0f} % of the inserted and " if roc else ""
+        known += f"{100 * roc['erased']:.0f} % of the erased, {roc['structures']} structures each." if roc else ""
+        text_d = f"How strong a fault must be to be found, at the threshold in use and without a tolerance.{known}"
+        _add(curves, text_d, "Faults found against their strength", "detectability.svg",
+             "Share of structures flagged against their detectability",
+             _copy(record, "trust/detectability.csv", folder))  # fmt: skip
+    return {"text": text, "pictures": shown, "rows": rows, "charts": curves}
 
 
 def cross_matrix(record: RunRecord, folder: Path) -> dict[str, Any] | None:

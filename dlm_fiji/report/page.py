@@ -13,9 +13,9 @@ import jinja2
 
 from dlm_fiji import __version__
 from dlm_fiji.micrograph import atomic_write, write_json
-from dlm_fiji.report import area_sections, making_sections, verdict
+from dlm_fiji.report import area_sections, making_sections, panels, verdict
 from dlm_fiji.report.data_files import write_rows
-from dlm_fiji.report.figures_of_merit import MEASURED_ON, figures_of_merit
+from dlm_fiji.report.figures_of_merit import figures_of_merit
 from dlm_fiji.report.paper_tables import paper_tables
 from dlm_fiji.report.run_record import IMAGES, RunRecord
 from dlm_fiji.report.specimen import specimen_viewer
@@ -82,6 +82,8 @@ def _context(record: RunRecord, metrics: dict[str, Any], folder: Path, paper: bo
     run, area = record.run, record.area
     sections = area_sections.AreaSections(record, metrics, folder)
     headline, support = verdict.answer(metrics["test_area"], sections.words)
+    if not verdict.ranking(metrics["test_area"]) and run.get("answer"):
+        headline = str(run["answer"])
     context: dict[str, Any] = {
         "name": str(run.get("specimen") or run.get("preset") or record.path.resolve().name),
         "started": str(run.get("started") or "").replace("T", " ")[:16],
@@ -94,19 +96,21 @@ def _context(record: RunRecord, metrics: dict[str, Any], folder: Path, paper: bo
         "area_lead": sections.lead,
         "regions": sections.regions(),
         "profile": sections.profile(),
+        "dip": sections.dip(),
         "errors": sections.errors(),
         "figures": sections.table(),
         "trust": making_sections.trust(record, folder),
         "resolution": making_sections.resolution(record, folder),
         "charts": making_sections.charts(record, folder),
         "cross": making_sections.cross_matrix(record, folder),
+        "panels": _panels(record, sections, metrics, folder),
         "stages": making_sections.timings(record, folder),
         "total": making_sections.total(record),
         "settings": making_sections.toml(run.get("settings") or {}),
         "command": run.get("command") or "",
         "facts": making_sections.facts(record),
         "tiffs": [name for name in IMAGES if name in area],
-        "measured_on": MEASURED_ON,
+        "measured_on": area_sections.measured_on(metrics),
         "version": __version__,
     }
     context["whole_viewer"], context["whole_lead"] = specimen_viewer(record, folder)
@@ -114,6 +118,19 @@ def _context(record: RunRecord, metrics: dict[str, Any], folder: Path, paper: bo
     context["contents"] = _contents(context)
     context["missing"] = record.missing
     return context
+
+
+def _panels(
+    record: RunRecord, sections: area_sections.AreaSections, metrics: dict[str, Any], folder: Path
+) -> list[panels.Panel]:
+    found = [
+        panels.percent_differences(sections.shown, folder),
+        panels.consistency(record, sections.shown, metrics["test_area"], folder),
+        panels.shifts(sections.shown, folder),
+        panels.further_fields(record, metrics, folder),
+        panels.runtime(record, folder),
+    ]
+    return [panel for panel in found if panel is not None]
 
 
 def _paper(record: RunRecord, metrics: dict[str, Any], area: str, folder: Path) -> Sequence[Any]:
@@ -149,4 +166,16 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("paper", "paper", "The papers' tables"),
         ("timings", "stages", "Steps and times"),
     ]
-    return [(id, title) for id, key, title in known if context[key]] + [("again", "Run it again")]
+    parts = [(id, title) for id, key, title in known if context[key]]
+    after = next((i + 1 for i, (id, _) in enumerate(parts) if id == "figures"), len(parts))
+    parts[after:after] = [(panel.id, _SHORT[panel.id]) for panel in context["panels"]]
+    return [*parts, ("again", "Run it again")]
+
+
+_SHORT = {
+    "percent": "Percent difference",
+    "consistency": "Consistency",
+    "shifts": "Block shifts",
+    "fields": "More fields",
+    "runtime": "Time by size",
+}

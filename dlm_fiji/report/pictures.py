@@ -22,6 +22,7 @@ __all__ = [
     "display_images",
     "error_maps",
     "grey",
+    "overlay",
     "save_png",
 ]
 
@@ -49,16 +50,23 @@ def display_images(images: Mapping[str, xr.DataArray]) -> tuple[dict[str, np.nda
     if all(array.dtype == np.uint8 for array in arrays.values()):
         return arrays, "8-bit images, shown as they are."
     reference = arrays.get("label", next(iter(arrays.values())))
-    low, high = (float(v) for v in np.nanpercentile(reference, (0.1, 99.9)))
-    span = max(high - low, 1e-12)
-    shown = {
-        name: np.rint(np.clip((array.astype(np.float64) - low) / span, 0, 1) * 255).astype(np.uint8)
-        for name, array in arrays.items()
-    }
+    low, high = _window(reference)
+    shown = {}
+    for name, array in arrays.items():
+        # Outputs were brought to the label's values; the input is still in the camera's.
+        start, end = _window(array) if name == "input" and "label" in arrays else (low, high)
+        scaled = (array.astype(np.float64) - start) / (end - start)
+        shown[name] = np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    own = "; the input has its own" if "input" in arrays and "label" in arrays else ""
     return (
         shown,
-        f"All images share one display window, {low:.4g} to {high:.4g} (0.1 to 99.9 % of the reference).",
+        f"All images share one display window, {low:.4g} to {high:.4g} (0.1 to 99.9 % of the reference){own}.",
     )
+
+
+def _window(array: np.ndarray) -> tuple[float, float]:
+    low, high = (float(v) for v in np.nanpercentile(array, (0.1, 99.9)))
+    return low, max(high, low + 1e-12)
 
 
 def grey(image: np.ndarray) -> np.ndarray:
@@ -121,6 +129,16 @@ def colour_map(values: np.ndarray, name: str = COLOURS) -> np.ndarray:
     import matplotlib
 
     return (matplotlib.colormaps[name](np.clip(values, 0, 1))[..., :3] * 255).round().astype(np.uint8)
+
+
+def overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """An error map 0–1 laid over the image in grey, at the image's size; the more error, the less image."""
+    import cv2
+
+    base = np.repeat(grey(image)[..., None], 3, axis=2)
+    fine = cv2.resize(values.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    share = np.clip(fine, 0, 1)[..., None]
+    return np.rint((1 - share) * base + share * colour_map(0.3 + 0.7 * fine)).clip(0, 255).astype(np.uint8)
 
 
 def save_png(image: np.ndarray, path: Path) -> None:

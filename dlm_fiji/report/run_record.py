@@ -3,35 +3,38 @@
 Files read, beside ``run.json`` (keys ``preset command settings versions seeds machine started stages
 simulated question model specimen``):
 
-======================================
-============================================================================== ``evaluate/*.tif``
-``input`` (low resolution), ``bicubic``, ``richardson_lucy``, ``network``,
-                                        ``network_before``, ``label``: the same area, the last five of one
-                                        size
-``evaluate/metrics.json``               figures of the area, see :mod:`dlm_fiji.report.figures_of_merit`
-``train/history.csv``                   ``step, loss, val_loss, val_ssim, lr, seconds``; empty cells where not
-measured ``deconvolve/search.csv``               ``iterations, ssim``, or ``iterations, damping, ssim`` for a
-surface ``stitch/links.json``                   ``positions`` (y, x) in px, ``tile_shape``,
-``placed_by_stage``, ``links`` ``stitch/mosaic.tif``                   the specimen at low resolution;
-``predict/mosaic_enhanced.tif``,
-                                        ``deconvolve/mosaic_deconvolved.tif`` at high resolution
-``match/matches.json``                  where the labels were found
-``illumination/flat_field.tif``         the flat field that every tile was divided by
-``trust/trust.json``                    ``dlm_fiji.measures.Trust.summary()``: ``sentence``, ``regions``,
-                                        ``flagged_share``, ``expected_share_from_noise``, ``threshold`` …;
-                                        ``trust/map.tif`` its ``significance`` (standard deviations),
-                                        ``trust/uncheckable.tif`` its ``uncheckable`` (0–1),
-                                        ``trust/roc.csv`` (``false_alarm, inserted, erased``)
-``measures/fwhm.csv``                   ``image, fwhm_um``, a row a bead; ``measures/fwhm.json`` the fits,
-                                        ``{image: {"mean_um": …, "low_um": …, "high_um": …}}``
-``measures/mtf.csv``                    ``cycles_per_mm`` and one column of contrasts an image
-``measures/depth_of_field.csv``         ``defocus_um`` and one column of SSIM an image
-``measures/cross_matrix.csv``           ``model, specimen, ssim``
-``measures/runtime.csv``                ``pixels, seconds`` and, where measured, ``seconds_self_feeding``: a
-row an
-                                        image size (side of the square input in px)
-======================================
-==============================================================================
+``evaluate/*.tif``
+    ``input`` (low resolution), ``bicubic`` (or ``unprocessed``, where the label is no larger), ``richardson_lucy``,
+    ``network``, ``network_before``, ``label``: the same area, all but the first of one size;
+    ``squirrel_<image>.tif`` the error map of each against the input. Further test fields in ``field_01`` and so on.
+``evaluate/metrics.json``
+    Figures of the area, see :mod:`dlm_fiji.report.figures_of_merit`.
+``train/history.csv``
+    ``step, loss, val_loss, val_ssim, lr, seconds``; empty cells where not measured.
+``deconvolve/search.csv``
+    ``iterations, ssim``, or ``iterations, damping, ssim`` for a surface.
+``stitch/links.json``
+    ``positions`` (y, x) in px, ``tile_shape``, ``placed_by_stage``, ``links``.
+``stitch/mosaic.tif``, ``predict/mosaic_enhanced.tif``, ``deconvolve/mosaic_deconvolved.tif``
+    The specimen at low resolution, and twice at high resolution.
+``illumination/flat_field.tif``
+    The flat field that every tile was divided by.
+``trust/trust.json``
+    ``dlm_fiji.measures.Trust.summary()``; ``test_area`` the same figures of the label and the rivals; ``roc``.
+    ``trust/map.tif`` its ``significance`` (standard deviations), ``trust/deviation.tif`` its ``deviation`` (share of
+    the mean brightness), ``trust/uncheckable.tif`` its ``uncheckable`` (0–1), ``trust/roc.csv`` (``false_alarm,
+    inserted, erased``), ``trust/detectability.csv`` (``d_prime, inserted, erased``).
+``measures/fwhm.csv``
+    ``image, fwhm_um``, a row a bead; ``measures/fwhm.json`` the fits, ``{image: {"mean_um": …, "low_um": …,
+    "high_um": …}}``.
+``measures/mtf.csv``
+    ``cycles_per_mm`` and one column of contrasts an image.
+``measures/depth_of_field.csv``
+    ``defocus_um`` and one column of SSIM an image.
+``measures/cross_matrix.csv``
+    ``model, specimen, ssim``.
+``measures/runtime.csv``
+    ``pixels, seconds`` and, where measured, ``seconds_self_feeding``: a row an image size (side of the square input).
 """
 
 from __future__ import annotations
@@ -53,6 +56,7 @@ __all__ = ["IMAGES", "METHODS", "RunRecord"]
 #: The images of the test area in the order in which they are shown, with the names a reader sees.
 IMAGES = {
     "input": "Input",
+    "unprocessed": "Input, unprocessed",
     "bicubic": "Bicubic",
     "richardson_lucy": "Richardson–Lucy",
     "network_before": "Network before fine-tuning",
@@ -61,6 +65,7 @@ IMAGES = {
 }
 #: The images that compete, with the name of their figures in ``metrics.json``.
 METHODS = {
+    "unprocessed": "unprocessed",
     "bicubic": "bicubic",
     "richardson_lucy": "richardson_lucy",
     "network_before": "network_before_fine_tuning",
@@ -118,8 +123,12 @@ class RunRecord:
     def area(self) -> dict[str, xr.DataArray]:
         """The images of the test area that are there, in the order of ``IMAGES``."""
         found = {}
+        figures = (self.metrics or {}).get("test_area")
         for name, title in IMAGES.items():
-            image = self.image(f"evaluate/{name}.tif", None if name == "network_before" else f"the image {title!r}")
+            key = METHODS.get(name)
+            # An image that was never made is not missed.
+            never = name in ("unprocessed", "network_before") or bool(figures and key and key not in figures)
+            image = self.image(f"evaluate/{name}.tif", None if never else f"the image {title!r}")
             if image is not None:
                 found[name] = image
         return found

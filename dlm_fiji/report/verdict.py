@@ -93,10 +93,12 @@ def _support(order: list[tuple[str, dict[str, Any]]]) -> str:
     agree = by_psnr[0][0] == order[0][0]
     if not agree and by_psnr[0][1]["psnr_db"] - dict(with_psnr)[order[0][0]]["psnr_db"] >= LEVEL_DB:
         sentence += f" The two measures disagree: by PSNR {_name(by_psnr[0][0], by_psnr[0][1], False)} is ahead."
-    bicubic, network = dict(order).get("bicubic"), dict(order).get("network")
+    plain = "unprocessed" if "unprocessed" in dict(order) else "bicubic"
+    bicubic, network = dict(order).get(plain), dict(order).get("network")
     if bicubic and network:
         change = network["ssim"] - bicubic["ssim"]
-        sentence += f" The network's gain on plain bicubic enlargement is {change:+.3f} SSIM"
+        words = "plain bicubic enlargement" if plain == "bicubic" else "the input as it is"
+        sentence += f" The network's gain on {words} is {change:+.3f} SSIM"
         if bicubic.get("psnr_db") is not None and network.get("psnr_db") is not None:
             sentence += f" and {network['psnr_db'] - bicubic['psnr_db']:+.2f} dB"
         sentence += "."
@@ -106,6 +108,8 @@ def _support(order: list[tuple[str, dict[str, Any]]]) -> str:
 def _name(name: str, figures: dict[str, Any], capital: bool = True) -> str:
     if name == "network":
         return "The network" if capital else "the network"
+    if name == "unprocessed":
+        return "The input as it is" if capital else "the input as it is"
     if name == "bicubic":
         return "Bicubic enlargement" if capital else "bicubic enlargement"
     if name == "richardson_lucy" and figures.get("iterations"):

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from dlm_fiji.errors import InputError
 from dlm_fiji.measures import slanted_edge_mtf, usaf_mtf, usaf_target
 from dlm_fiji.measures.usaf import PAPER_TABLE
-from dlm_fiji.measures.usaf_target import element_of, find_triplets, line_pairs_per_mm
+from dlm_fiji.measures.usaf_geometry import element_of, find_triplets, line_pairs_per_mm
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "usaf" / "usaf_319x312.npy"
 ELEMENTS = [(8, 1), (8, 3), (8, 5), (9, 1), (9, 3), (9, 5)]

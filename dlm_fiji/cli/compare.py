@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,20 +13,46 @@ __all__ = ["command"]
 
 
 def command(
-    image: Annotated[Path, typer.Argument(help="Low-resolution bright-field image.")],
-    label: Annotated[Path, typer.Option(help="The better lens' image of a part of it.")],
+    image: Annotated[Path, typer.Argument(help="Low-resolution image.")],
+    label: Annotated[
+        Path, typer.Option(help="The better lens' image: of a part (bright field), or the same field (fluorescence).")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for images and report.")] = Path("comparison"),
-    model: Annotated[str, typer.Option("--model", "-m", help="Name or folder of a model.")] = "brightfield-x2.5",
-    na: Annotated[float | None, typer.Option(help="Numerical aperture of the objective.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Model name or folder; brightfield-x2.5 in bright field, else none."),
+    ] = None,
+    kind: Annotated[
+        Literal["auto", "brightfield", "fluorescence"], typer.Option(help="Auto: a colour image is bright field.")
+    ] = "auto",
+    na: Annotated[float | None, typer.Option(help="Numerical aperture of the objective (bright field).")] = None,
     condenser_na: Annotated[float | None, typer.Option(help="Numerical aperture of the condenser.")] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="Width of the point spread function in label pixels (fluorescence).")
+    ] = None,
     pixel: Annotated[float | None, typer.Option(help="Pixel of the image in µm, where the file does not say.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Richardson-Lucy iterations that are searched.")] = None,
 ) -> None:
-    """Compare bicubic, Richardson-Lucy at its best and a model; writes images, figures and a report."""
+    """Compare Richardson-Lucy at its best and a model with a label; writes images, figures and a report."""
+    line = shlex.join(["python", "-m", "dlm_fiji", *sys.argv[1:]])
+    if (_kind(image, model) if kind == "auto" else kind) == "fluorescence":
+        from dlm_fiji.pipeline.comparing_fluorescence import compare_fluorescence_image
+
+        print(compare_fluorescence_image(image, label, out, model, iterations or 100, sigma, pixel, line))
+        return
     from dlm_fiji.pipeline.comparing import compare_image
     from dlm_fiji.pipeline.configuration import DeconvolveSettings
 
     given = {"na": na, "condenser_na": condenser_na, "iterations": iterations}
     optics = DeconvolveSettings.of(None, **{key: value for key, value in given.items() if value is not None})
-    line = shlex.join(["python", "-m", "dlm_fiji", *sys.argv[1:]])
-    print(compare_image(image, label, out, model, optics, pixel, line))
+    print(compare_image(image, label, out, model or "brightfield-x2.5", optics, pixel, line))
+
+
+def _kind(image: Path, model: str | None) -> str:
+    """What the model was made for, or, without one, what the image looks like."""
+    from dlm_fiji.inference import load_model
+    from dlm_fiji.micrograph import open_image
+
+    if model is not None:
+        return "fluorescence" if load_model(model).card.normalisation == "percentile" else "brightfield"
+    return "brightfield" if open_image(image).sizes.get("c", 1) == 3 else "fluorescence"

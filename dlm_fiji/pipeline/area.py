@@ -25,6 +25,7 @@ def save_area(
     pixel: Pixel,
     label_pixel: Pixel,
     provenance: Mapping[str, Mapping[str, Any]],
+    figures: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write ``input.tif``, ``label.tif``, one file an image and one error map an image; returns the figures.
 
@@ -40,17 +41,20 @@ def save_area(
         Pixel sizes in µm of the input and of the others.
     provenance
         By name of the image; ``""`` for all that are not named.
+    figures
+        Of each image; by default :func:`dlm_fiji.steps.compare_regions` of 8-bit images.
     """
     save_image(from_array(low, pixel), folder / "input.tif", provenance=dict(provenance[""]))
     for name, image in {**images, "label": label}.items():
         facts = {**(provenance.get(name) or provenance[""]), "method": name}
         save_image(from_array(image, label_pixel), folder / f"{name}.tif", provenance=facts)
-    figures = compare_regions(images, label)
+    given = compare_regions(images, label) if figures is None else figures
+    found = {name: dict(given[name]) for name in images}
     for name, image in images.items():
         errors = consistency(image, low)
-        figures[name] |= {"rse": errors.rse, "rsp": errors.rsp}
+        found[name] |= {"rse": errors.rse, "rsp": errors.rsp}
         save_image(from_array(errors.map), folder / f"squirrel_{name}.tif", provenance=dict(provenance[""]))
-    return figures
+    return found
 
 
 def save_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

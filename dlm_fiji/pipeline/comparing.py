@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from pathlib import Path
 
@@ -11,22 +10,21 @@ import numpy as np
 from dlm_fiji.errors import InputError
 from dlm_fiji.inference import load_model
 from dlm_fiji.micrograph import (
-    atomic_write,
     check_content,
     from_array,
     open_image,
     pixel_size_um,
-    save_image,
     to_array,
     write_json,
 )
+from dlm_fiji.pipeline.area import save_area, save_table
 from dlm_fiji.pipeline.configuration import DeconvolveSettings
 from dlm_fiji.pipeline.context import as_rgb8
 from dlm_fiji.pipeline.run_folder import RunFolder
 from dlm_fiji.registration.sampling import resample
 from dlm_fiji.report import write_report
 from dlm_fiji.steps.brightfield_lucy import brightfield_psf, search_brightfield
-from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures, brightness_gains, compare_regions
+from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures, brightness_gains
 from dlm_fiji.steps.enhancement import enhance
 from dlm_fiji.steps.pairing import find_label, pair_with_label
 
@@ -105,19 +103,12 @@ def compare_image(
         "network": apply_gains(as_rgb8(to_array(enhanced)), gains),
     }
     folder = run.folder("evaluate")
-    save_image(from_array(pair.lr, camera), folder / "input.tif")
-    for name, picture in {**images, "label": pair.hr}.items():
-        facts = {"made_by": "dlm_fiji compare", "method": name, **(made if name == "network" else {})}
-        save_image(from_array(picture, camera / scale), folder / f"{name}.tif", provenance=facts)
-    area = compare_regions(images, pair.hr)
+    facts = {"": {"made_by": "dlm_fiji compare"}, "network": {"made_by": "dlm_fiji compare", **made}}
+    area = save_area(folder, images, pair.hr, pair.lr, camera, camera / scale, facts)
     area["richardson_lucy"]["iterations"] = rival.iterations
     measured_on = f"luminance Y of 8-bit RGB, data range 255, {BORDER} px border left out"
     write_json(folder / "metrics.json", {"test_area": area, "measured_on": measured_on, "gains": gains})
-    search = run.folder("deconvolve") / "search.csv"
-    with atomic_write(search) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["iterations", "ssim"])
-        writer.writerows((number, f"{value:.6f}") for number, value in rival.scores)
+    save_table(run.folder("deconvolve") / "search.csv", ["iterations", "ssim"], rival.scores)
     note = f"{rival.iterations} iterations, chosen with the label"
     run.finish("deconvolve", "", 0.0, {"engine": "native", "note": note})
     run.finish("evaluate", "", time.perf_counter() - started, {"engine": "native", "note": f"{network.name}"})

@@ -171,6 +171,18 @@ def test_package_is_described_as_it_computes(tmp_path, make):
     assert expected.shape[2] == given.shape[2] * model.scale
     assert (given.shape[2] - axis["size"]["min"]) % axis["size"]["step"] == 0
     assert rdf["config"]["bioimageio"]["nickname"]
+    # how deepImageJ's reader (JDLL 0.6) cuts tiles: input halo = output halo / output scale, kept as a whole number;
+    # tiles are multiples of the step, and min + n steps; numbers are Java's Integer or Double, axes have an id or type
+    assert out["halo"] / out["scale"] == int(out["halo"] / out["scale"])
+    assert axis["size"]["min"] % axis["size"]["step"] == 0
+    assert axis["size"]["step"] * out["scale"] % 1 == 0
+    assert out["size"] == {"tensor_id": "input", "axis_id": "y", "offset": 0}
+    assert [a["type"] for a in rdf["inputs"][0]["axes"]] == ["batch", "channel", "space", "space"]
+    assert len(rdf["inputs"][0]["axes"][1]["channel_names"]) == model.card.channels
+    for step in rdf["inputs"][0].get("preprocessing", []) + rdf["outputs"][0].get("postprocessing", []):
+        numbers = [value for key, value in step["kwargs"].items() if key != "axes"]
+        assert all(isinstance(value, float) for value in numbers), step
+    assert "+" not in rdf["weights"]["torchscript"]["pytorch_version"]
     # a tile of the smallest size, its halo cut off, is the same part of the whole
     network, smallest, halo = model.network, axis["size"]["min"], out["halo"]
     big = torch.rand(1, model.card.channels, 3 * smallest, 3 * smallest)

@@ -19,6 +19,7 @@ COMMANDS = {
     "models": "models",
     "export": "export",
     "compare": "compare",
+    "characterise": "characterise",
     "report": "report",
     "calibrate": "calibrate",
     "deconvolve": "operations:deconvolve",

@@ -55,7 +55,8 @@ class AreaSections:
         """Pixel size of the reference in µm."""
         for name, image in self.record.area.items():
             size = pixel_size_um(image)
-            fits = self.reference is not None and self.shown[name].shape[:2] == self.reference.shape[:2]
+            shown = self.shown.get(name)
+            fits = shown is not None and self.reference is not None and shown.shape[:2] == self.reference.shape[:2]
             if size is not None and fits:
                 return size
         return None

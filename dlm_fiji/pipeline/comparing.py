@@ -21,9 +21,11 @@ from dlm_fiji.pipeline.area import save_area, save_table
 from dlm_fiji.pipeline.configuration import DeconvolveSettings
 from dlm_fiji.pipeline.context import as_rgb8
 from dlm_fiji.pipeline.run_folder import RunFolder
+from dlm_fiji.pipeline.trusting import write_trust
 from dlm_fiji.registration.sampling import resample
 from dlm_fiji.report import write_report
 from dlm_fiji.steps.brightfield_lucy import brightfield_psf, search_brightfield
+from dlm_fiji.steps.brightfield_trust import BrightfieldTiles, TrustSettings
 from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures, brightness_gains
 from dlm_fiji.steps.enhancement import enhance
 from dlm_fiji.steps.pairing import find_label, pair_with_label
@@ -112,4 +114,23 @@ def compare_image(
     note = f"{rival.iterations} iterations, chosen with the label"
     run.finish("deconvolve", "", 0.0, {"engine": "native", "note": note})
     run.finish("evaluate", "", time.perf_counter() - started, {"engine": "native", "note": f"{network.name}"})
+    tiles = BrightfieldTiles(
+        [mosaic], np.zeros((1, 2)), optics.na, optics.condenser_na, optics.wavelengths_um, camera, scale
+    )
+    judging = time.perf_counter()
+    try:
+        controls = {name: images[name] for name in ("richardson_lucy", "network", "bicubic")}
+        verdict = write_trust(
+            run.folder("trust"),
+            tiles,
+            images["network"],
+            found.corner,
+            {"label": pair.hr, **controls},
+            found.corner,
+            TrustSettings(),
+            facts[""],
+        )
+    except InputError as error:
+        verdict = f"not judged: {error}"
+    run.finish("trust", "", time.perf_counter() - judging, {"engine": "native", "note": verdict})
     return write_report(out)

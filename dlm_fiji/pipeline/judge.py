@@ -15,6 +15,7 @@ from dlm_fiji.pipeline.area import save_area, save_table
 from dlm_fiji.pipeline.assemble import FLAT
 from dlm_fiji.pipeline.context import Context, as_rgb8, open_alike
 from dlm_fiji.pipeline.learn import field_pair, read_fields
+from dlm_fiji.pipeline.trusting import write_trust
 from dlm_fiji.registration.sampling import resample
 from dlm_fiji.steps.brightfield_lucy import brightfield_psf, deconvolve_brightfield, search_brightfield
 from dlm_fiji.steps.brightfield_trust import BrightfieldTiles
@@ -133,55 +134,21 @@ def trust(context: Context) -> dict[str, Any]:
     if height * width > settings.largest:
         part = _around(test["rectangle"], tiles.trim, height, width)
     prediction, corner = _cut(enhanced, part, scale), (part[0], part[1])
-    found = tiles.judge(prediction, corner, settings)
-    roc = tiles.roc(prediction, corner, context.settings.seed)
-    controls = {}
-    for name in ("label", "richardson_lucy", "network", "bicubic"):
-        image = as_rgb8(context.image("evaluate", f"{name}.tif"))
-        try:
-            judged = tiles.judge(image, (test["rectangle"][0], test["rectangle"][1]), settings)
-        except InputError:
-            # A small test area has no middle that its surroundings do not shine into.
-            continue
-        controls[name] = {
-            "regions": int(judged.flags.size),
-            "flagged_share": judged.flagged,
-            "contradicted_share": judged.contradicted,
-            "chi2": judged.chi2,
-        }
-    folder = context.run.folder("trust")
-    facts = context.provenance("trust")
-    inside = [part[0] + tiles.trim, part[1] + tiles.trim, part[2] - tiles.trim, part[3] - tiles.trim]
-    summary = {
-        **found.summary(),
-        "judged_by": f"{len(tiles.tiles)} raw tiles, linear light, mean of the channels",
-        "rectangle_px": inside,
-        "test_area": controls,
-        "roc": {
-            "d_prime": roc.d_prime,
-            "structures": roc.structures,
-            **dict(zip(("false_alarm", "inserted", "erased"), roc.at_used, strict=True)),
-        },
+    controls = {
+        name: as_rgb8(context.image("evaluate", f"{name}.tif"))
+        for name in ("label", "richardson_lucy", "network", "bicubic")
     }
-    write_json(folder / "trust.json", summary)
-    for name, array in (
-        ("map", found.significance),
-        ("deviation", found.deviation),
-        ("uncheckable", found.uncheckable),
-    ):
-        save_image(from_array(array), folder / f"{name}.tif", provenance=facts)
-    save_table(
-        folder / "roc.csv",
-        ["false_alarm", "inserted", "erased"],
-        zip(*(a.tolist() for a in (roc.false_alarm, roc.inserted, roc.erased)), strict=True),
+    note = write_trust(
+        context.run.folder("trust"),
+        tiles,
+        prediction,
+        corner,
+        controls,
+        (test["rectangle"][0], test["rectangle"][1]),
+        settings,
+        context.provenance("trust"),
+        context.settings.seed,
     )
-    save_table(
-        folder / "detectability.csv",
-        ["d_prime", "inserted", "erased"],
-        zip(*(a.tolist() for a in (roc.strengths, roc.found["inserted"], roc.found["erased"])), strict=True),
-    )
-    label = f"; of the label's {controls['label']['flagged_share']:.1%}" if "label" in controls else ""
-    note = f"{found.flagged:.1%} of {found.flags.size} regions flagged{label}"
     return {"engine": "native", "note": note}
 
 

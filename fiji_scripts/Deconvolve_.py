@@ -1,4 +1,4 @@
-#@script(label="Deconvolve...", menuPath="Plugins>Deep Learning Microscopy>Deconvolve...", headless=true)
+#@script(label="Deconvolve Image...", menuPath="Plugins>Deep Learning Microscopy>Deconvolve Image...", headless=true)
 #@ String(label="Image file (empty: the active image)", value="", required=false, persist=false) input
 #@ String(label="Write the result to (empty: show it)", value="", required=false, persist=false) output
 #@ Boolean(label="Whole stack", value=true, description="Off: only the slice that is shown") whole_stack

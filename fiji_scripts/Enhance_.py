@@ -1,4 +1,4 @@
-#@script(label="Enhance...", menuPath="Plugins>Deep Learning Microscopy>Enhance...", headless=true)
+#@script(label="Enhance Image...", menuPath="Plugins>Deep Learning Microscopy>Enhance Image...", headless=true)
 #@ String(label="Image file (empty: the active image)", value="", required=false, persist=false) input
 #@ String(label="Write the result to (empty: show it)", value="", required=false, persist=false) output
 #@ Boolean(label="Whole stack", value=true, description="Off: only the slice that is shown") whole_stack

@@ -1,4 +1,4 @@
-#@script(label="Models...", menuPath="Plugins>Deep Learning Microscopy>Models...", headless=true)
+#@script(label="List Models", menuPath="Plugins>Deep Learning Microscopy>List Models", headless=true)
 
 # The models that are there, and what each was made for.
 from ij import IJ

@@ -1,4 +1,4 @@
-#@script(label="Train...", menuPath="Plugins>Deep Learning Microscopy>Train...", headless=true)
+#@script(label="Train Network...", menuPath="Plugins>Deep Learning Microscopy>Train Network...", headless=true)
 # --- parameters, made from the settings classes by 'python -m dlm_fiji.service.script_parameters'
 #@ String(label="Config", value="", required=false, description="Configuration file (TOML)") dlm_config
 #@ String(label="Output", value="", required=false, description="Run folder") dlm_output

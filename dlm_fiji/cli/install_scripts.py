@@ -13,7 +13,7 @@ import typer
 
 from dlm_fiji.errors import SetupError
 
-__all__ = ["command", "install", "uninstall", "uninstall_command"]
+__all__ = ["command", "install", "menu_file", "uninstall", "uninstall_command"]
 
 #: Below Fiji's folder: the menu Plugins > Deep Learning Microscopy, and where Jython finds modules.
 MENU = Path("scripts/Plugins/Deep_Learning_Microscopy")
@@ -77,7 +77,8 @@ def install(fiji: Path, allow: tuple[Path, ...] = ()) -> list[Path]:
             (folder / MENU).mkdir(parents=True, exist_ok=True)
             (folder / LIBRARY).mkdir(parents=True, exist_ok=True)
             for script in sorted(scripts.glob("*_.py")):
-                written.append(Path(shutil.copyfile(script, folder / MENU / script.name)))
+                written.append(Path(shutil.copyfile(script, folder / MENU / menu_file(script))))
+                (folder / MENU / script.name).unlink(missing_ok=True)  # its name in an earlier version
             written.append(Path(shutil.copyfile(scripts / "Lib" / CLIENT, folder / LIBRARY / CLIENT)))
             record = {"python": sys.executable, "allow": [str(path.absolute()) for path in allow]}
             (folder / LIBRARY / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -95,7 +96,7 @@ def uninstall(fiji: Path) -> list[Path]:
 
     folder = check_fiji(fiji)
     with as_file(_scripts()) as scripts:
-        names = [folder / MENU / script.name for script in sorted(scripts.glob("*_.py"))]
+        names = [folder / MENU / menu_file(script) for script in sorted(scripts.glob("*_.py"))]
     # Jython leaves a compiled class beside a module.
     names += [folder / LIBRARY / name for name in (CLIENT, RECORD, CLIENT.replace(".py", "$py.class"))]
     removed = []
@@ -106,6 +107,16 @@ def uninstall(fiji: Path) -> list[Path]:
     if (folder / MENU).is_dir() and not any((folder / MENU).iterdir()):
         (folder / MENU).rmdir()
     return removed
+
+
+def menu_file(script: Path) -> str:
+    """What a script is called in Fiji's folder, so that its command is called as its ``#@script`` line says.
+
+    Fiji names the command of a script after its file, with blanks for underscores, before it reads the line, and
+    its ImageJ 1.x menu takes only files with an underscore: ``Enhance_Image....py`` is "Enhance Image...".
+    """
+    label = script.read_text(encoding="utf-8").split('label="', 1)[1].split('"', 1)[0]
+    return label.replace(" ", "_") + ".py"
 
 
 def _scripts():  # type: ignore[no-untyped-def]

@@ -5,5 +5,5 @@ files = getFileList(input);
 for (i = 0; i < files.length; i++) {
     if (!endsWith(files[i], ".tif")) continue;
     // Brackets keep blanks in paths together.
-    run("Enhance...", "input=[" + input + files[i] + "] output=[" + output + files[i] + "] dlm_model=brightfield-x2.5 dlm_passes=1");
+    run("Enhance Image...", "input=[" + input + files[i] + "] output=[" + output + files[i] + "] dlm_model=brightfield-x2.5 dlm_passes=1");
 }

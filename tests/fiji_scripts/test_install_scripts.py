@@ -30,8 +30,11 @@ def everything(folder):
 def test_install_and_uninstall(fiji, tmp_path):
     before = everything(fiji)
     written = install(tmp_path, (tmp_path,))
-    assert (fiji / MENU / "Enhance_.py").read_text().startswith("#@script(")
-    assert len(list((fiji / MENU).iterdir())) == 8
+    assert (fiji / MENU / "Enhance_Image....py").read_text().startswith('#@script(label="Enhance Image..."')
+    names = [path.name for path in (fiji / MENU).iterdir()]
+    assert len(names) == 8
+    # Fiji's ImageJ 1.x menu takes no script without an underscore, and shows a trailing one as a blank.
+    assert all("_" in name and not name.endswith("_.py") for name in names)
     record = json.loads((fiji / LIBRARY / "dlm_fiji_python.json").read_text())
     assert record == {"python": sys.executable, "allow": [str(tmp_path)]}
     assert install(fiji)  # again, over the first
@@ -133,7 +136,7 @@ def test_files_of_one_name_do_not_share_a_result(watched):
 
 def test_a_watch_that_was_killed_goes_on_with_what_it_had_not_finished(watched):
     """Killed while it worked on a file: nothing half is left, the finished one is not done again."""
-    folder, out, clock, lines, make = watched
+    folder, out, clock, _lines, make = watched
     done = []
     for name in "abc":
         picture(folder / f"{name}.tif")
@@ -161,7 +164,7 @@ def test_a_watch_that_was_killed_goes_on_with_what_it_had_not_finished(watched):
 
 
 def test_a_file_that_is_taken_away_is_forgotten(watched):
-    folder, out, clock, lines, make = watched
+    folder, out, clock, _lines, make = watched
     watcher = make()
     picture(folder / "a.tif")
     assert watcher.look() == 1

@@ -51,7 +51,7 @@ def test_enhance_headless_in_fiji(fiji, tmp_path):
     command = [
         str(choose_java(fiji).home / "bin" / "java"), "-Djava.awt.headless=true", *opens, f"-Dplugins.dir={fiji}",
         f"-Dimagej.dir={fiji}", "-cp", os.pathsep.join(jars), "net.imagej.Main", "--headless", "--run",
-        str(fiji / MENU / "Enhance_.py"),
+        str(fiji / MENU / "Enhance_Image....py"),
         f'input="{tmp_path / "a tile.tif"}",output="{out}",dlm_model="brightfield-x2.5",dlm_backend="torch"',
     ]  # fmt: skip
     state = tmp_path / "state"

@@ -228,7 +228,8 @@ def _by_blocks(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tup
                 if count == 0:
                     raise InputError(
                         f"No block of {block[0]} x {block[1]} px correlates above {s.min_similarity:.2f} "
-                        f"(best {np.abs(blocks.similarity).max():.2f}): the pair does not seem to be the same field."
+                        f"(best {np.abs(blocks.similarity).max():.2f}): the pair does not seem to be the same field, "
+                        f"or lies more than {s.max_shift or min(block) / 3:.0f} px apart; align it globally first."
                     )
                 break
             displacement = composed(displacement, spread_by_distance(blocks, shape, s.min_similarity))

@@ -171,6 +171,10 @@ def test_bad_pairs_are_refused(pair):
     noise = rng.normal(size=fixed.shape)
     with pytest.raises(InputError, match="does not seem to be the same field"):
         register_elastic(noise, fixed, ElasticSettings.paper("002"))
+    with pytest.raises(InputError, match=r"more than 85 px apart"):
+        register_elastic(
+            np.roll(fixed, 128, axis=1) * (np.arange(fixed.shape[1]) > 128), fixed, ElasticSettings.paper()
+        )
     with pytest.raises(InputError, match=r"agrees .* does not seem to be the same field"):
         register_elastic(noise, fixed)
     with pytest.raises(InputError, match="the image has"):

@@ -77,6 +77,7 @@ def train(data: Path, out: Path, minutes: float, kind: str, start: str | None, r
         schedule="one-cycle",
         clip_norm=50.0,
         ema=0.99,
+        keep="best" if kind == "base" else "last",
         validate_every=200,
         validation_patches=24,
         mse_share=shares[0],

@@ -58,11 +58,11 @@ class TrainingResult:
     Attributes
     ----------
     network
-        With the weights of the smallest validation loss, in evaluation mode, on the CPU.
+        With the weights that ``settings.keep`` names, in evaluation mode, on the CPU.
     history
         One row a validation: step, loss, val_loss, val_ssim, lr, seconds.
     best_step, best_loss
-        Where that was.
+        Where the validation loss was smallest, and its value there.
     steps, patches, seconds, patches_per_second
         What was done (this call's time only, where the training was continued).
     stopped_by
@@ -243,10 +243,11 @@ def run_training(
     if board is not None:
         board.close()
     seconds = spent() - before
-    best = copy.deepcopy(network).cpu()
-    best.load_state_dict(state.best_weights)
+    kept = copy.deepcopy(averaged).cpu()
+    if settings.keep == "best":
+        kept.load_state_dict(state.best_weights)
     return TrainingResult(
-        network=best.eval(),
+        network=kept.eval(),
         history=state.history,
         best_step=state.best_step,
         best_loss=state.best_loss,

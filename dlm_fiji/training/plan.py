@@ -36,6 +36,11 @@ class TrainingSettings(Settings):
     ssim_weight: float = setting(0.0, "weight of 1 - SSIM of the luminance", source="ours; the papers have 0", ge=0)
     clip_norm: float = setting(0.0, "largest norm of the gradient; 0: no limit", ge=0)
     ema: float = setting(0.0, "decay of the running mean of the weights; 0: off", ge=0, lt=1)
+    keep: Literal["best", "last"] = setting(
+        "best",
+        "weights of the smallest validation loss, or the last: that loss is of pixels, so a warm-started GAN would "
+        "return the weights it started from",
+    )
     initial: Literal["papers", "interpolation"] = setting(
         "papers",
         "truncated normal weights (000), or weights that interpolate at once",

@@ -70,6 +70,16 @@ def test_it_learns_and_keeps_the_best(tmp_path):
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_the_last_weights_can_be_kept_instead():
+    """A rate that ruins the network: the best weights are the first, the last are others."""
+    first = start_from_interpolation(network())
+    ruin = TrainingSettings.of(TINY, learning_rate=0.3)
+    assert same(train_regression(PAIRS, VALIDATION, ruin, network=first).network, first)
+    last = train_regression(PAIRS, VALIDATION, ruin, network=first, keep="last")
+    assert last.best_step == 0
+    assert not same(last.network, first)
+
+
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "schedule": "one-cycle", "ssim_weight": 0.1, "clip_norm": 1.0}])
 def test_resume_is_bit_exact(tmp_path, changes):
     settings = TrainingSettings.of(TINY, **changes)

@@ -11,7 +11,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.micrograph import from_array, save_image
+from dlm_fiji.inference import ModelCard, save_model
+from dlm_fiji.micrograph import from_array, open_image, provenance, save_image
+from dlm_fiji.networks import FluorescenceGenerator
 from dlm_fiji.pipeline.characterising import characterise
 from dlm_fiji.pipeline.comparing_fluorescence import compare_fluorescence_image
 from dlm_fiji.steps.characterisation import Instrument
@@ -84,6 +86,26 @@ def test_a_fluorescence_pair_needs_no_model(pair: tuple[Path, Path], tmp_path: P
     assert "the input as it is" in text
     assert "Left out" not in text
     assert len(table(tmp_path / "run" / "deconvolve" / "search.csv")) == 25
+
+
+def test_a_model_gets_the_image_reduced_to_its_scale(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    network = FluorescenceGenerator(2, (4, 8))
+    card = ModelCard(
+        name="tiny",
+        architecture="FluorescenceGenerator",
+        config=network.config,
+        scale=2.0,
+        channels=1,
+        normalisation="percentile",
+    )
+    save_model(tmp_path / "model", network, card)
+    compare_fluorescence_image(*pair, tmp_path / "run", str(tmp_path / "model"), iterations=3, sigma=1.8)
+    assert open_image(tmp_path / "run" / "evaluate" / "network.tif").shape[-2:] == (160, 160)
+    made = provenance(tmp_path / "run" / "evaluate" / "network.tif")
+    assert made is not None
+    assert made["network_input"] == "the image reduced 2 times"
+    metrics = json.loads((tmp_path / "run" / "evaluate" / "metrics.json").read_text(encoding="utf-8"))
+    assert -1 <= metrics["test_area"]["network"]["ssim"] <= 1
 
 
 def test_bad_fluorescence_pairs_get_a_sentence(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -215,3 +215,30 @@ def test_doctor(capsys):
         assert found[name]["state"] == "ok" or found[name]["advice"]
     doctor()
     assert "NanoJ-Core" in capsys.readouterr().out
+
+
+@pytest.mark.fiji
+@pytest.mark.slow
+def test_python_mode_in_a_fiji(python, tmp_path):
+    """PyImageJ started by the user on a Fiji folder: ``dlm_fiji.enhance`` takes and returns its ImagePlus."""
+    import numpy as np
+
+    from dlm_fiji.fiji.runtime import has_imglyb
+    from dlm_fiji.micrograph import from_array, save_image
+
+    folder = check_fiji(Path(os.environ["DLM_FIJI_HOME"]))
+    if not has_imglyb(folder):
+        pytest.skip("this Fiji has no imglib2-imglyb jar, which PyImageJ needs")
+    save_image(from_array(np.full((30, 40, 3), 99, np.uint8), 0.6), tmp_path / "a.tif")
+    code = f"""
+import imagej, scyjava
+scyjava.config.set_java_constraints(fetch="auto")
+scyjava.config.endpoints.clear()
+ij = imagej.init({str(folder)!r}, mode="headless")
+import dlm_fiji
+result = dlm_fiji.enhance(ij.IJ.openImage({str(tmp_path / "a.tif")!r}))
+print("RESULT", result.getTitle(), result.getWidth(), result.getHeight(), round(result.getCalibration().pixelWidth, 6))
+"""
+    done = python(code, JAVA_HOME=str(choose_java(folder).home), OMP_NUM_THREADS="1")
+    assert "RESULT a.tif [enhanced] 100 75 0.24" in done.stdout, done.stderr
+    assert done.returncode == 0

@@ -119,7 +119,7 @@ class Trust:
         spread = np.sqrt(self.false_alarm * (1 - self.false_alarm) / self.flags.size)
         # Half as many again may come from a noise estimate that is a few per cent off.
         if self.flagged <= 1.5 * self.false_alarm + 3 * spread:
-            verdict = "the image does not contradict the prediction"
+            verdict = "the image does not contradict the prediction" + (" by so much" if self.tolerance else "")
         else:
             verdict = "in these the image contradicts the prediction"
         size, most = "", ""

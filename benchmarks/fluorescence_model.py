@@ -37,6 +37,7 @@ from dlm_fiji.training.simulated_fluorescence import FluorescenceSimulation, rec
 from dlm_fiji.training.synthetic_filaments import synthetic_filaments
 
 WIDTHS = (16, 32, 64, 128)
+KEEP_MEANS = 9
 ITERATIONS = (*range(1, 10), *range(10, 50, 5), *range(50, 301, 25))
 
 
@@ -98,7 +99,7 @@ def train(data: Path, out: Path, minutes: float, kind: str, start: str | None, r
     if start:
         generator = load_model(start).network
     else:
-        generator = FluorescenceGenerator(2, WIDTHS).start_from_interpolation()
+        generator = FluorescenceGenerator(2, WIDTHS, keep_means=KEEP_MEANS).start_from_interpolation()
 
     def say(step: int, total: int, metrics: dict[str, float]) -> None:
         if step % 100 == 0:

@@ -61,6 +61,9 @@ class FluorescenceGenerator(nn.Module):
         Channels of the levels, from the top.
     channels
         Channels in and out.
+    keep_means
+        Side (odd, input pixels) of the window in which the output has the input's mean: what they differ by is
+        spread evenly over it. 0: off, as in 002. It keeps intensities quantitative, which no loss term does.
 
     Notes
     -----
@@ -70,11 +73,14 @@ class FluorescenceGenerator(nn.Module):
     reading.
     """
 
-    def __init__(self, scale: int = 2, widths: Sequence[int] = WIDTHS, channels: int = 1) -> None:
+    def __init__(self, scale: int = 2, widths: Sequence[int] = WIDTHS, channels: int = 1, keep_means: int = 0) -> None:
         super().__init__()
         if scale not in (1, 2, 3, 4):
             raise ValueError(f"scale must be 1, 2, 3 or 4, not {scale}")
+        if keep_means < 0 or (keep_means and keep_means % 2 == 0):
+            raise ValueError(f"keep_means must be odd, or 0 for off, not {keep_means}")
         self.scale = scale
+        self.keep_means = keep_means
         self.widths = tuple(int(width) for width in widths)
         self.channels = channels
         self.down = nn.ModuleList(ThreeConvolutions(a, b) for a, b in pairwise((channels, *self.widths)))
@@ -92,7 +98,8 @@ class FluorescenceGenerator(nn.Module):
     @property
     def config(self) -> dict[str, object]:
         """The arguments that build this network again."""
-        return {"scale": self.scale, "widths": list(self.widths), "channels": self.channels}
+        config: dict[str, object] = {"scale": self.scale, "widths": list(self.widths), "channels": self.channels}
+        return config | ({"keep_means": self.keep_means} if self.keep_means else {})
 
     @property
     def size_multiple(self) -> int:
@@ -121,10 +128,12 @@ class FluorescenceGenerator(nn.Module):
                 low, high = low // self.scale - 1, high // self.scale + 1
             here = phase // self.scale
             radius = max(radius, here - low, high - here)
-        return radius
+        # the window, and a pixel of the bilinear enlargement of its means
+        return radius + (self.keep_means // 2 + 1 if self.keep_means else 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) → (N, channels, H·scale, W·scale)."""
+        image = x
         if self.scale > 1:
             x = functional.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False)
         passed = []
@@ -137,7 +146,17 @@ class FluorescenceGenerator(nn.Module):
         for block, beside in zip(self.up, reversed(passed), strict=True):
             x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = block(torch.cat([beside, x], 1))
-        return self.last(x)
+        output = self.last(x)
+        return self._with_means_of(image, output) if self.keep_means else output
+
+    def _with_means_of(self, image: Tensor, output: Tensor) -> Tensor:
+        """``output`` with the local means of ``image``, in windows of ``keep_means`` pixels."""
+        areas = functional.avg_pool2d(output, self.scale) if self.scale > 1 else output
+        side = self.keep_means
+        lacking = functional.avg_pool2d(image - areas, side, 1, side // 2, count_include_pad=False)
+        if self.scale > 1:
+            lacking = functional.interpolate(lacking, scale_factor=self.scale, mode="bilinear", align_corners=False)
+        return output + lacking
 
     @torch.no_grad()
     def start_from_interpolation(self) -> FluorescenceGenerator:

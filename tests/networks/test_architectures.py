@@ -175,9 +175,10 @@ def test_generator_has_the_stated_size_and_starts_from_interpolation():
         BrightfieldNet(2.5, 1, blocks=2),
         BrightfieldNet(2, 1, blocks=1),
         FluorescenceGenerator(2, (2, 2)),
+        FluorescenceGenerator(2, (2, 2), keep_means=5),
         FluorescenceGenerator(1, (2, 2, 2)),
     ],
-    ids=["brightfield-2.5", "brightfield-2", "generator-2", "generator-1"],
+    ids=["brightfield-2.5", "brightfield-2", "generator-2", "generator-2-means", "generator-1"],
 )
 def test_receptive_radius_is_enough_and_not_twice_what_is_needed(network):
     """The gradient of single output pixels, with positive weights only, reaches all it can."""
@@ -235,9 +236,7 @@ def test_adversarial_losses_are_the_equation():
     real, fake = rng.normal(size=(2, 2))
     sigmoid = lambda z: 1 / (1 + np.exp(-z))  # noqa: E731
     ssims = [
-        skimage_ssim(
-            o[0], t[0], data_range=255, gaussian_weights=True, use_sample_covariance=False, full=True
-        )[1]
+        skimage_ssim(o[0], t[0], data_range=255, gaussian_weights=True, use_sample_covariance=False, full=True)[1]
         for o, t in zip(output, label, strict=True)
     ]
     ssim = np.mean([s[5:-5, 5:-5].mean() for s in ssims])
@@ -269,3 +268,26 @@ def test_calibrated_terms_have_their_shares():
     loss, terms = generator_loss(None, start, label, alone)
     assert float(terms["adversarial"]) == 0
     assert float(loss) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_generator_that_keeps_means(scale):
+    torch.manual_seed(3)
+    plain = FluorescenceGenerator(scale, (4, 8))
+    keeping = FluorescenceGenerator(scale, (4, 8), keep_means=5)
+    keeping.load_state_dict(plain.state_dict())
+    assert plain.config == {"scale": scale, "widths": [4, 8], "channels": 1}
+    assert FluorescenceGenerator(**keeping.config).keep_means == 5
+    assert keeping.receptive_radius == plain.receptive_radius + 3
+    image = 100 * torch.rand(1, 1, 40, 48)
+    with torch.no_grad():
+        before, after = plain(image), keeping(image)
+
+    def means(values, pixels):
+        return torch.nn.functional.avg_pool2d(values, 15 * pixels, pixels)
+
+    asked = means(image, 1)
+    wrong = (means(before, scale) - asked).abs().max()
+    assert (means(after, scale) - asked).abs().max() < 0.1 * wrong
+    with pytest.raises(ValueError, match="odd"):
+        FluorescenceGenerator(2, (4, 8), keep_means=4)

@@ -38,7 +38,7 @@ def command(
     if (_kind(image, model) if kind == "auto" else kind) == "fluorescence":
         from dlm_fiji.pipeline.comparing_fluorescence import compare_fluorescence_image
 
-        print(compare_fluorescence_image(image, label, out, model, iterations or 100, sigma, pixel, line))
+        print(compare_fluorescence_image(image, label, out, model, iterations or 300, sigma, pixel, line))
         return
     from dlm_fiji.pipeline.comparing import compare_image
     from dlm_fiji.pipeline.configuration import DeconvolveSettings

@@ -33,7 +33,7 @@ def compare_fluorescence_image(
     label: Path,
     out: Path,
     model: str | None = None,
-    iterations: int = 100,
+    iterations: int = 300,
     sigma: float | None = None,
     pixel_um: float | None = None,
     command: str = "",

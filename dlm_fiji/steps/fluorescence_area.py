@@ -18,7 +18,7 @@ __all__ = ["BORDER", "FluorescenceRival", "compare_fluorescence", "enlargement",
 
 BORDER = 10
 """Pixels left out at the edge of the area."""
-SIGMAS = (1.4, 1.6, 1.8, 2.0, 2.2)
+SIGMAS = (1.0, 1.4, 1.6, 1.7, 1.8, 2.0, 2.4)
 """Widths of the Gaussian point spread function that are tried, label pixels."""
 _FWHM = 2.3548
 
@@ -71,7 +71,7 @@ def search_fluorescence(
     label
         From :func:`unit_label`.
     iterations
-        All numbers from 1 to this are tried.
+        Largest number tried: all up to 20, then in steps of a tenth.
     sigma
         Width of the point spread function in label pixels, where it is known; else several are tried.
     """
@@ -80,15 +80,23 @@ def search_fluorescence(
     best: FluorescenceRival | None = None
     top = -np.inf
     scores = {}
+    counts = sorted({*range(1, min(20, iterations) + 1), *_steps_of_a_tenth(20, iterations), iterations})
     for width in SIGMAS if sigma is None else (sigma,):
         side = 2 * int(np.ceil(4 * width)) + 1
         psf = gaussian_psf(_FWHM * width, 1.0, (side, side))
-        found = search(positive, psf, range(1, iterations + 1), (0.0,), score=lambda e: _ssim(e, label), border=BORDER)
+        found = search(positive, psf, counts, (0.0,), score=lambda e: _ssim(e, label), border=BORDER)
         scores[width] = list(zip(found.iterations_tried, found.surface[0].tolist(), strict=True))
         if found.score > top:
             top, best = found.score, FluorescenceRival(found.image, width, found.iterations, scores)
     assert best is not None
     return best
+
+
+def _steps_of_a_tenth(start: int, end: int) -> list[int]:
+    counts = [start]
+    while counts[-1] * 1.1 < end:
+        counts.append(round(counts[-1] * 1.1))
+    return counts if end > start else []
 
 
 def compare_fluorescence(

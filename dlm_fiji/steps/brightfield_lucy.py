@@ -36,7 +36,8 @@ def brightfield_psf(
 ) -> NDArray[np.float64]:
     """Born-Wolf point spread function on the label's grid with the camera pixel in it; odd, sum 1."""
     effective = effective_na(na, condenser_na)
-    # Four Airy radii and half a camera pixel on each side hold all but a few per mille of the light.
+    # Four Airy radii leave out 4 % of the light (2 / (π v) beyond v = 15.3). With 14 the best SSIM rises by 0.002 to
+    # 0.004 on two H&E fields, at ten times the kernel.
     radius = int(np.ceil((4 * 0.61 * wavelength_um / effective + camera_pixel_um / 2) / label_pixel_um))
     return born_wolf(
         effective,

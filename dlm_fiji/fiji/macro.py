@@ -26,6 +26,8 @@ _one_at_a_time = threading.RLock()
 
 #: What ImageJ prints, instead of an error, when there is no window for a dialog.
 _FAULT = re.compile(r"^(Macro Error: .*|Unrecognized command.*|File not found:\s*.*|.*could not be opened.*)$", re.M)
+# A command that Java cannot load prints this and does nothing: seen with ij 1.53f and ij1-patcher 1.2.1 of Fiji 2.3.0.
+_CRASH = re.compile(r"^(?:Exception in thread .* )?java\.lang\.(\w+Error)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ class Session:
                 raise InputError(f"ImageJ's command {command!r} failed: {_first_line(error)}.") from error
             finally:
                 self.log = output()
+        refuse_crash(self.log, f"the command {command!r}")
 
     def run(self, text: str, argument: str, name: str) -> str | None:
         """Run a macro's text; returns what it returned."""
@@ -219,7 +222,19 @@ class Session:
             what = re.sub(r" in line \d+$", "", what)
             at = f" in line {line}" if line > 0 else ""
             raise InputError(f"ImageJ stopped {name}{at}: {what}.".replace("..", "."))
+        refuse_crash(self.log, name)
         return None if value is None else str(value)
+
+
+def refuse_crash(printed: str, name: str) -> None:
+    """Raise SetupError where ``printed`` says that Java could not run a part of ImageJ, which went on regardless."""
+    crash = _CRASH.search(printed)
+    if crash is not None:
+        raise SetupError(
+            f"{name[0].upper()}{name[1:]} was not carried out: a command ended with Java's {crash.group(1)}, so this "
+            "ImageJ does not fit its own headless parts; update that Fiji, or leave it out (--fiji, DLM_FIJI_HOME) to "
+            "use ImageJ 1.54p."
+        )
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dlm_fiji.errors import InputError, SetupError
-from dlm_fiji.fiji.macro import divide_by_flat_field, has_command, run_command, run_macro
+from dlm_fiji.fiji.macro import divide_by_flat_field, has_command, refuse_crash, run_command, run_macro
 from dlm_fiji.micrograph import from_array, pixel_size_um
 
 pytestmark = pytest.mark.usefixtures("imagej")
@@ -134,3 +134,11 @@ def test_a_flat_field_macro_of_the_user(tmp_path):
         divide_by_flat_field(image, flat, path)
     with pytest.raises(InputError, match="flat field has 21×20"):
         divide_by_flat_field(image, from_array(flat_field((20, 21))))
+
+
+def test_a_command_that_java_cannot_load_is_not_passed_over():
+    """The text is what Fiji 2.3.0 (ij 1.53f, ij1-patcher 1.2.1) prints for every filter with a preview."""
+    printed = "java.lang.VerifyError: Bad type on operand stack\nException Details:\n  Location:\n    ij/gui/..."
+    with pytest.raises(SetupError, match=r"^The macro was not carried out: .* VerifyError, .* update that Fiji"):
+        refuse_crash(printed, "the macro")
+    refuse_crash("mean = 3\nthe java.lang.Errors are none", "the macro")

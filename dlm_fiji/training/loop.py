@@ -243,11 +243,11 @@ def run_training(
     if board is not None:
         board.close()
     seconds = spent() - before
-    kept = copy.deepcopy(averaged).cpu()
+    chosen = copy.deepcopy(averaged).cpu()
     if settings.keep == "best":
-        kept.load_state_dict(state.best_weights)
+        chosen.load_state_dict(state.best_weights)
     return TrainingResult(
-        network=kept.eval(),
+        network=chosen.eval(),
         history=state.history,
         best_step=state.best_step,
         best_loss=state.best_loss,

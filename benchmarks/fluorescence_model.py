@@ -22,10 +22,11 @@ from scipy.ndimage import convolve, zoom
 
 from dlm_fiji.deconvolution import search
 from dlm_fiji.inference import ModelCard, load_model, predict, save_model
-from dlm_fiji.measures import error_map, psnr, ring_correlation, ssim
+from dlm_fiji.measures import error_map, match_intensity, psnr, ring_correlation, ssim
 from dlm_fiji.micrograph import open_image, to_array
 from dlm_fiji.microscope.virtual import optical_transfer
 from dlm_fiji.networks import Discriminator, FluorescenceGenerator
+from dlm_fiji.steps.fluorescence_area import unit_label
 from dlm_fiji.training import (
     SimulatedFluorescence,
     TrainingSettings,
@@ -133,16 +134,10 @@ def train(data: Path, out: Path, minutes: float, kind: str, start: str | None, r
     print(f"best step {result.best_step} of {result.steps}")
 
 
-def fitted(image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """``image`` times a gain plus an offset, nearest to ``label`` in the least squares."""
-    gain, offset = np.polyfit(image.ravel(), label.ravel(), 1)
-    return image * gain + offset
-
-
 def scores(image: np.ndarray, label: np.ndarray, camera: np.ndarray | None = None) -> dict[str, float | list[float]]:
     """Likeness to the label (0 … 1, 10 px of border left out), and to the camera's image once blurred again."""
     inner = (slice(10, -10), slice(10, -10))
-    a, b = fitted(image[inner], label[inner]), label[inner]
+    a, b = match_intensity(image[inner], label[inner]), label[inner]
     rois = [
         ssim(a[y : y + 60, x : x + 60], b[y : y + 60, x : x + 60], data_range=1)
         for y in range(0, a.shape[0] - 60, 60)
@@ -162,19 +157,13 @@ def scores(image: np.ndarray, label: np.ndarray, camera: np.ndarray | None = Non
     return row
 
 
-def unit(image: np.ndarray) -> np.ndarray:
-    """The label's 0.5th and 99.8th percentiles at 0 and 1."""
-    low, high = np.percentile(image, (0.5, 99.8))
-    return np.clip((image - low) / (high - low), 0, 1).astype(np.float32)
-
-
 def best_lucy(image: np.ndarray, kernels: dict[str, np.ndarray], label: np.ndarray) -> tuple[np.ndarray, str]:
     """Richardson-Lucy with the kernel, damping and iterations of the best SSIM against the label."""
     inner = (slice(10, -10), slice(10, -10))
     positive = np.clip(image - np.percentile(image, 0.1), 0, None) + 1e-3 * float(image.max())
 
     def score(result: np.ndarray) -> float:
-        return ssim(fitted(result[inner], label[inner]), label[inner], data_range=1)
+        return ssim(match_intensity(result[inner], label[inner]), label[inner], data_range=1)
 
     found = {n: search(positive, k, ITERATIONS, (0.0, 0.001), score=score, border=10) for n, k in kernels.items()}
     name, best = max(found.items(), key=lambda entry: entry[1].score)
@@ -190,7 +179,7 @@ def real_pair(data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str,
     for sigma in (1.6, 1.7, 1.8, 1.9, 2.0):
         kernel = np.exp(-0.5 * (axis[:, None] ** 2 + axis[None] ** 2) / sigma**2)
         kernels[f"Gaussian of {sigma} px"] = (kernel / kernel.sum()).astype(np.float32)
-    return wide.reshape(251, 2, 251, 2).mean((1, 3)), wide, unit(label), kernels
+    return wide.reshape(251, 2, 251, 2).mean((1, 3)), wide, unit_label(label), kernels
 
 
 def simulated(label: np.ndarray, na: float, photons: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
@@ -204,7 +193,7 @@ def simulated(label: np.ndarray, na: float, photons: float) -> tuple[np.ndarray,
     pixel = np.array([0.25, 0.5, 0.25])  # the camera's pixel: two label pixels wide, centred on one
     kernel = np.clip(convolve(airy[16:49, 16:49], np.outer(pixel, pixel)), 0, None)
     enlarged = zoom(camera, 2, order=3, mode="grid-mirror", grid_mode=True)
-    return camera, enlarged, unit(label), {"true optics": (kernel / kernel.sum()).astype(np.float32)}
+    return camera, enlarged, unit_label(label), {"true optics": (kernel / kernel.sum()).astype(np.float32)}
 
 
 def judge(data: Path, models: list[str], json_file: Path | None) -> None:

@@ -19,6 +19,7 @@ from dlm_fiji.fiji.nanoj import correlation_shift
 from dlm_fiji.fiji.plugins import Availability, plugins_available, require
 from dlm_fiji.fiji.runtime import java_class
 from dlm_fiji.measures import ErrorMap
+from dlm_fiji.measures.squirrel import checked_pair
 
 __all__ = ["available", "error_map"]
 
@@ -62,14 +63,8 @@ def error_map(
     """
     require("squirrel")
     require("nanoj")
-    fine, coarse = (np.asarray(image, np.float32) for image in (sr, reference))
-    if fine.ndim != 2 or coarse.ndim != 2 or min(coarse.shape) < 8:
-        raise InputError("An error map needs two grey images with a reference of at least 8 × 8 pixels.")
-    m = fine.shape[0] // coarse.shape[0]
-    if m < 1 or fine.shape != (m * coarse.shape[0], m * coarse.shape[1]):
-        raise InputError(f"The super-resolved image {fine.shape} is no whole multiple of the reference {coarse.shape}.")
-    if np.ptp(fine) == 0 or np.ptp(coarse) == 0:
-        raise InputError("One of the images is empty (one value everywhere), so no error map can be made.")
+    sharp, blurred, m = checked_pair(sr, reference)
+    fine, coarse = sharp.astype(np.float32), blurred.astype(np.float32)
     with captured_output():
         try:
             return _error_map(fine, coarse, m, max_magnification, max_shift)

@@ -97,7 +97,7 @@ def error_map(
     ----------
     .. [1] S. Culley et al., Nature Methods 15, 263 (2018). :DOI:`10.1038/nmeth.4605`
     """
-    fine, coarse, m = _checked(sr, reference)
+    fine, coarse, m = checked_pair(sr, reference)
     moved = (0.0, 0.0)
     if shift == "fit":
         first = _best_sigma(fine, coarse, m, alpha, beta) if sigma is None else sigma
@@ -124,7 +124,8 @@ def error_map(
     )
 
 
-def _checked(sr: ArrayLike, reference: ArrayLike) -> tuple[NDArray[Any], NDArray[Any], int]:
+def checked_pair(sr: ArrayLike, reference: ArrayLike) -> tuple[NDArray[Any], NDArray[Any], int]:
+    """Both images as float64 and the fine pixels in a coarse one, or InputError; for every engine of the map."""
     fine, coarse = np.asarray(sr, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if fine.ndim != 2 or coarse.ndim != 2 or min(coarse.shape) < 8:
         raise InputError("An error map needs two grey images with a reference of at least 8 × 8 pixels.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from dlm_fiji.errors import InputError
@@ -62,11 +63,12 @@ def compare_fluorescence_image(
     """
     started = time.perf_counter()
     network = None if model is None else load_model(model)
-    low, high = _plane(image), _plane(label)
+    taken = open_image(image)
+    low, high = _plane(taken, image), _plane(open_image(label), label)
     if low.shape == high.shape and np.array_equal(low, high):
         raise InputError(f"{label} is the image itself; a label is the same field by a better lens.")
     ratio = enlargement(low, high)
-    size = pixel_size_um(open_image(image))
+    size = pixel_size_um(taken)
     pixel = size[0] if size is not None else pixel_um
     fine = None if pixel is None else pixel / ratio
     truth = unit_label(high)
@@ -119,8 +121,7 @@ def compare_fluorescence_image(
     return write_report(out)
 
 
-def _plane(path: Path) -> NDArray[np.float32]:
-    image = open_image(path)
+def _plane(image: xr.DataArray, path: Path) -> NDArray[np.float32]:
     check_content(image, str(path))
     array = np.squeeze(to_array(image))
     if array.ndim != 2:

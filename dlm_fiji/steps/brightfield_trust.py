@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlm_fiji.errors import InputError
 from dlm_fiji.measures import Roc, Trust, tiles_roc, trust_tiles
-from dlm_fiji.microscope import born_wolf
 from dlm_fiji.microscope.linear_light import srgb_to_linear
 from dlm_fiji.microscope.virtual import effective_na
 from dlm_fiji.settings import Settings, setting
+from dlm_fiji.steps.brightfield_lucy import brightfield_psf, psf_radius
 
 __all__ = ["BrightfieldTiles", "TrustSettings"]
 
@@ -86,12 +88,7 @@ class BrightfieldTiles:
                 f"inside the {self.trim} into which light from beyond the edge shines; 24 are needed to judge."
             )
         return trust_tiles(
-            srgb_to_linear(prediction / np.float32(255)),
-            self._linear(),
-            self.positions - np.array(corner),
-            self._psfs,
-            self.scale,
-            trim=self.trim,
+            **self._seen(prediction, corner),
             illumination=settings.illumination,
             false_alarm=settings.false_alarm,
             tolerance=settings.tolerance,
@@ -99,28 +96,39 @@ class BrightfieldTiles:
 
     def roc(self, prediction: NDArray[np.uint8], corner: tuple[int, int] = (0, 0), seed: int = 0) -> Roc:
         """How well such tiles find structures that were put into such a prediction, or left out."""
-        return tiles_roc(
-            srgb_to_linear(prediction / np.float32(255)),
-            self._linear(),
-            self.positions - np.array(corner),
-            self._psfs,
-            self.scale,
-            trim=self.trim,
-            seed=seed,
-        )
+        return tiles_roc(**self._seen(prediction, corner), seed=seed)
+
+    def _seen(self, prediction: NDArray[np.uint8], corner: tuple[int, int]) -> dict[str, Any]:
+        """The prediction, the tiles on it and the microscope between them, in linear light."""
+        return {
+            "prediction": srgb_to_linear(prediction / np.float32(255)),
+            "tiles": self._linear,
+            "positions": self.positions - np.array(corner),
+            "psfs": self._psfs,
+            "scale": self.scale,
+            "trim": self.trim,
+        }
+
+    @property
+    def _fine_um(self) -> float:
+        """Pixel of the prediction."""
+        return self.camera_um / self.scale
 
     @property
     def _radius(self) -> int:
         """Of the point spread functions, in the prediction's pixels."""
-        airy = 0.61 * max(self.wavelengths_um) / effective_na(self.na, self.condenser_na)
-        return int(np.ceil((AIRY_RADII * airy + self.camera_um / 2) / (self.camera_um / self.scale)))
+        na = effective_na(self.na, self.condenser_na)
+        return psf_radius(na, max(self.wavelengths_um), self._fine_um, self.camera_um, AIRY_RADII)
 
-    @property
+    # Every prediction is judged with the same tiles and optics, so both are made once.
+    @cached_property
     def _psfs(self) -> list[NDArray[np.float64]]:
-        side, na = 2 * self._radius + 1, effective_na(self.na, self.condenser_na)
-        fine = self.camera_um / self.scale
-        return [born_wolf(na, w, fine, (side, side), camera_pixel_um=self.camera_um) for w in self.wavelengths_um]
+        return [
+            brightfield_psf(self.na, self.condenser_na, w, self._fine_um, self.camera_um, self._radius)
+            for w in self.wavelengths_um
+        ]
 
+    @cached_property
     def _linear(self) -> list[NDArray[np.float32]]:
         linear = [srgb_to_linear(tile / np.float32(255)) for tile in self.tiles]
         if self.flat_field is None:

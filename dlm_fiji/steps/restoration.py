@@ -155,10 +155,10 @@ def _channels(plane: np.ndarray, pixel: float, s: DeconvolveSettings, told: Call
     from dlm_fiji.deconvolution import richardson_lucy
     from dlm_fiji.microscope import born_wolf
     from dlm_fiji.registration import resample
+    from dlm_fiji.steps.brightfield_lucy import psf_radius
 
     fine = pixel / s.scale
-    radius = int(np.ceil((4 * 0.61 * s.wavelength_um / s.na + pixel / 2) / fine))
-    radius = min(radius, (min(plane.shape[:2]) - 1) // 2)
+    radius = min(psf_radius(s.na, s.wavelength_um, fine, pixel), (min(plane.shape[:2]) - 1) // 2)
     psf = born_wolf(s.na, s.wavelength_um, fine, (2 * radius + 1,) * 2, max(1.0, s.na), camera_pixel_um=pixel)
     channels = plane[..., None] if plane.ndim == 2 else plane
     done = []

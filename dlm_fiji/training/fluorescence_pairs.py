@@ -10,6 +10,7 @@ from dlm_fiji.errors import InputError
 __all__ = ["scaled_pair"]
 
 PERCENTILES = (0.5, 99.8)
+"""Those by which inference scales a fluorescence image (training and inference do not import each other)."""
 
 
 def scaled_pair(lr: NDArray, hr: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

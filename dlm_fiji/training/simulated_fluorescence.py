@@ -17,6 +17,7 @@ from torch import Tensor
 from dlm_fiji.errors import InputError
 from dlm_fiji.microscope.virtual import optical_transfer
 from dlm_fiji.settings import Settings, setting
+from dlm_fiji.training.fluorescence_pairs import PERCENTILES
 from dlm_fiji.training.patches import Pair, to_tensor, turned
 from dlm_fiji.training.plan import TrainingSettings
 from dlm_fiji.training.synthetic_filaments import synthetic_filaments
@@ -26,8 +27,6 @@ __all__ = ["FluorescenceSimulation", "SimulatedFluorescence", "scaled_label"]
 Range = tuple[float, float]
 MARGIN = 16
 """Mirrored label pixels around a crop that the blur reaches into."""
-PERCENTILES = (0.5, 99.8)
-"""Those by which inference scales a fluorescence image."""
 
 
 class FluorescenceSimulation(Settings):

@@ -21,9 +21,8 @@ import tifffile
 from dlm_fiji.inference import load_model, predict
 from dlm_fiji.measures import luminance, ssim
 from dlm_fiji.microscope.virtual import VirtualMicroscope, record
-from dlm_fiji.registration.sampling import resample
 from dlm_fiji.steps.brightfield_lucy import brightfield_psf, search_brightfield
-from dlm_fiji.steps.comparison import area_measures
+from dlm_fiji.steps.comparison import area_measures, enlarged_bicubic
 from dlm_fiji.training import read_test_fields
 
 CONDITIONS = {
@@ -82,7 +81,7 @@ def main() -> None:
         label = np.ascontiguousarray(label[: label.shape[0] // 5 * 5, : label.shape[1] // 5 * 5])
         for condition, m in CONDITIONS.items():
             image = record(label, m, np.random.default_rng(5))
-            bicubic = np.rint(np.clip(resample(image.astype(np.float32), m.scale), 0, 255)).astype(np.uint8)
+            bicubic = enlarged_bicubic(image, m.scale)
             psfs = [
                 brightfield_psf(m.na, m.condenser_na, w, m.label_pixel_um, m.pixel_um) for w in m.wavelengths_um
             ]

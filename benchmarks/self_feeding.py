@@ -29,14 +29,9 @@ from dlm_fiji.inference.resampling import reduce_area
 from dlm_fiji.inference.windows import ratio_of
 from dlm_fiji.micrograph import open_image, to_array
 from dlm_fiji.microscope.virtual import VirtualMicroscope, record
-from dlm_fiji.registration.sampling import resample
-from dlm_fiji.steps.comparison import area_measures
+from dlm_fiji.steps.comparison import area_measures, enlarged_bicubic
 
 SMEARS = ("Megaloblastic_anemia_19.JPG", "Megaloblastic_anemia_2.JPG")
-
-
-def bicubic(image: np.ndarray, scale: float) -> np.ndarray:
-    return np.rint(np.clip(resample(image.astype(np.float32), scale), 0, 255)).astype(np.uint8)
 
 
 def line(name: str, image: np.ndarray, label: np.ndarray, before: np.ndarray | None = None) -> None:
@@ -77,7 +72,7 @@ def main() -> None:
         label = np.ascontiguousarray(label[: label.shape[0] // 5 * 5, : label.shape[1] // 5 * 5])
         image = record(label, VirtualMicroscope(), np.random.default_rng(5))
         print(name)
-        start = bicubic(image, model.scale)
+        start = enlarged_bicubic(image, model.scale)
         line("bicubic", start, label)
         row = [("bicubic", start)]
         for keep in (False, True):
@@ -98,10 +93,10 @@ def main() -> None:
         label = to_array(open_image(arguments.folder / "brightfield/blood_smear" / smear))[:500, :800]
         image = cv2.resize(label, (320, 200), interpolation=cv2.INTER_AREA)
         print(f"{smear}, sharp input")
-        line("bicubic", bicubic(image, model.scale), label)
+        line("bicubic", enlarged_bicubic(image, model.scale), label)
         enhanced = predict(model, image)
         line("1 pass", enhanced, label)
-        rows.append([("bicubic", bicubic(image, model.scale)), ("1 pass", enhanced), ("label", label)])
+        rows.append([("bicubic", enlarged_bicubic(image, model.scale)), ("1 pass", enhanced), ("label", label)])
     if arguments.figure is not None:
         draw(rows, arguments.figure)
 

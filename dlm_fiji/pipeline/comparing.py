@@ -22,11 +22,10 @@ from dlm_fiji.pipeline.configuration import DeconvolveSettings
 from dlm_fiji.pipeline.context import as_rgb8
 from dlm_fiji.pipeline.run_folder import RunFolder
 from dlm_fiji.pipeline.trusting import write_trust
-from dlm_fiji.registration.sampling import resample
 from dlm_fiji.report import write_report
 from dlm_fiji.steps.brightfield_lucy import brightfield_psf, search_brightfield
 from dlm_fiji.steps.brightfield_trust import BrightfieldTiles, TrustSettings
-from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures, brightness_gains
+from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures, brightness_gains, enlarged_bicubic
 from dlm_fiji.steps.enhancement import enhance
 from dlm_fiji.steps.pairing import find_label, pair_with_label
 
@@ -96,7 +95,7 @@ def compare_image(
     rival = search_brightfield(
         pair.lr, psfs, scale, optics.iterations, lambda e: area_measures(e, pair.hr)["ssim"], gains
     )
-    bicubic = np.rint(np.clip(resample(pair.lr.astype(np.float32), scale), 0, 255)).astype(np.uint8)
+    bicubic = enlarged_bicubic(pair.lr, scale)
     enhanced = enhance(from_array(pair.lr, camera), network)
     made = enhanced.attrs.pop("provenance")
     images = {

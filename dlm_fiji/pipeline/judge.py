@@ -16,10 +16,9 @@ from dlm_fiji.pipeline.assemble import FLAT
 from dlm_fiji.pipeline.context import Context, as_rgb8, open_alike
 from dlm_fiji.pipeline.learn import field_pair, read_fields
 from dlm_fiji.pipeline.trusting import write_trust
-from dlm_fiji.registration.sampling import resample
 from dlm_fiji.steps.brightfield_lucy import brightfield_psf, deconvolve_brightfield, search_brightfield
 from dlm_fiji.steps.brightfield_trust import BrightfieldTiles
-from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures
+from dlm_fiji.steps.comparison import BORDER, apply_gains, area_measures, enlarged_bicubic
 
 __all__ = ["deconvolve", "evaluate", "question", "report", "trust"]
 
@@ -75,7 +74,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     """Figures of bicubic, Richardson-Lucy and network on the held-out areas, and their images as files."""
     scale = context.settings.scale
     mosaic = as_rgb8(context.image("stitch", "mosaic.tif"))
-    bicubic = np.rint(np.clip(resample(mosaic.astype(np.float32), scale), 0, 255)).astype(np.uint8)
+    bicubic = enlarged_bicubic(mosaic, scale)
     gains = _gains(context)
     whole = {
         "bicubic": apply_gains(bicubic, gains),

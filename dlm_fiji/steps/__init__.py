@@ -12,6 +12,13 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "enhancement": ["enhance"],
         "brightfield_lucy": ["BrightfieldRival", "deconvolve_brightfield", "search_brightfield"],
         "brightfield_trust": ["BrightfieldTiles", "TrustSettings"],
-        "comparison": ["apply_gains", "area_measures", "brightness_gains", "compare_regions", "consistency"],
+        "comparison": [
+            "apply_gains",
+            "area_measures",
+            "brightness_gains",
+            "compare_regions",
+            "consistency",
+            "enlarged_bicubic",
+        ],
     },
 )

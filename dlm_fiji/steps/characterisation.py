@@ -32,9 +32,8 @@ from dlm_fiji.micrograph import from_array, to_array
 from dlm_fiji.microscope import born_wolf
 from dlm_fiji.microscope.linear_light import linear_to_srgb, srgb_to_linear
 from dlm_fiji.microscope.virtual import VirtualMicroscope, effective_na, expose
-from dlm_fiji.registration.sampling import resample
 from dlm_fiji.steps.brightfield_lucy import brightfield_psf, search_brightfield
-from dlm_fiji.steps.comparison import area_measures
+from dlm_fiji.steps.comparison import area_measures, enlarged_bicubic
 from dlm_fiji.steps.enhancement import enhance
 
 __all__ = ["Instrument", "bead_widths", "contrasts", "depth", "matrix", "runtimes"]
@@ -97,7 +96,7 @@ def depth(model: Model, instrument: Instrument, image: NDArray[np.uint8], defocu
     for z in defocus_um:
         low = instrument.low(specimen, z)
         for name, picture in {
-            "input": _bicubic(low, model.scale),
+            "input": enlarged_bicubic(low, model.scale),
             "network": _enhanced(model, low, instrument),
             "label": instrument.label(specimen, z),
         }.items():
@@ -154,7 +153,7 @@ def matrix(
         {name: run(model) for name, model in models.items()},
         pairs,
         lambda output, label: area_measures(output, label)["ssim"],
-        baseline=lambda low: _bicubic(low, instrument.microscope.scale),
+        baseline=lambda low: enlarged_bicubic(low, instrument.microscope.scale),
     )
 
 
@@ -182,15 +181,11 @@ def _all(
     # By PSNR: on points in an empty field SSIM judges the ground, and would stop before they are sharp.
     rival = search_brightfield(low, psfs, m.scale, iterations, lambda e: area_measures(e, label)["psnr_db"])
     return {
-        "input": _bicubic(low, m.scale),
+        "input": enlarged_bicubic(low, m.scale),
         "richardson_lucy": rival.image,
         "network": _enhanced(model, low, instrument),
         "label": label,
     }
-
-
-def _bicubic(low: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    return np.rint(np.clip(resample(low.astype(np.float32), scale), 0, 255)).astype(np.uint8)
 
 
 def _enhanced(model: Model, low: NDArray[np.uint8], instrument: Instrument) -> NDArray[np.uint8]:

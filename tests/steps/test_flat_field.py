@@ -23,7 +23,7 @@ def tiles(light: np.ndarray) -> list[xr.DataArray]:
 def test_uneven_light_is_evened_by_imagej() -> None:
     light = _illumination((80, 80), AcquireSettings().vignetting)
     result = correct_illumination(tiles(light))
-    assert result.engine.startswith("ImageJ")
+    assert "ImageJ" in result.engine
     before, after = (np.mean([t.values.mean(0) for t in images], axis=0) for images in (tiles(light), result.tiles))
     corners = [(slice(0, 12), slice(0, 12)), (slice(-12, None), slice(-12, None))]
     centre = (slice(34, 46), slice(34, 46))

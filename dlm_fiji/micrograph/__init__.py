@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
         "calibrated": ["check_content", "from_array", "is_rgb", "pixel_size_um", "to_array"],
+        "fields": ["Field", "fields_of"],
         "files": ["is_image_file", "open_image", "provenance", "save_image"],
         "regions": ["RegionReader", "open_region_reader"],
         "pyramids": ["PyramidWriter"],

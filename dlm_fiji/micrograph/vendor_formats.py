@@ -22,7 +22,7 @@ from dlm_fiji.errors import DlmError, InputError, SetupError
 from dlm_fiji.micrograph.calibrated import RGB
 from dlm_fiji.micrograph.metadata import Facts, unit_in_um
 
-__all__ = ["ENDINGS", "MAGIC", "lsm_facts", "read", "stk_facts"]
+__all__ = ["ENDINGS", "MAGIC", "count", "lsm_facts", "read", "stk_facts"]
 
 #: Ending → kind, for names of files; only Bio-Formats reads those of kind ``"other"``.
 ENDINGS = {
@@ -83,6 +83,26 @@ def read(path: Path, kind: str, series: int = 0) -> xr.DataArray:
     if missing and kind in _PACKAGES:
         raise SetupError(f"{why}; 'python -m pip install {_PACKAGES[kind]}' brings its reader, or {fiji}.")
     raise (SetupError if missing else InputError)(f"{why}; {fiji}.")
+
+
+def count(path: Path, kind: str) -> int:
+    """How many images :func:`read` tells apart in a readable file: scenes, positions, images and their tiles."""
+    if kind == "czi":
+        from pylibCZIrw import czi
+
+        with czi.open_czi(str(path)) as document:
+            return max(1, len(document.scenes_bounding_rectangle))
+    if kind == "nd2":
+        import nd2
+
+        with nd2.ND2File(path) as file:
+            return int(file.sizes.get("P", 1))
+    if kind == "lif":
+        from readlif.reader import LifFile
+
+        with open(path, "rb") as file:
+            return sum(int(info["dims"].m) for info in LifFile(file).image_list)
+    return 1
 
 
 def stk_facts(found: dict[str, Any], facts: Facts) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 
 from dlm_fiji.errors import InputError
 from dlm_fiji.micrograph import (
+    Field,
     check_content,
+    fields_of,
     from_array,
     open_image,
     pixel_size_um,
@@ -36,11 +40,11 @@ MANY = 64
 def illumination(context: Context) -> dict[str, Any]:
     """One flat field from all tiles, every tile divided by it in ImageJ."""
     files = context.tile_files
-    rows, columns = context.grid
-    if len(files) != rows * columns:
+    grid = context.grid
+    if grid is not None and len(files) > grid[0] * grid[1]:
         raise InputError(
-            f"The grid of {rows} x {columns} needs {rows * columns} tiles, but {len(files)} were found in "
-            f"{files[0].parent}; correct [input] grid or add the missing tile."
+            f"The grid of {grid[0]} x {grid[1]} has {grid[0] * grid[1]} tiles, but {len(files)} were found in "
+            f"{files[0].parent}; correct [input] grid."
         )
     tiles = open_alike(files, context.settings.input.pixel_um, "Tile")
     folder = context.run.folder("illumination")
@@ -49,7 +53,7 @@ def illumination(context: Context) -> dict[str, Any]:
             save_image(tile, folder / "tiles" / _tif(path.name), provenance=context.provenance("illumination"))
         return {"engine": "none", "note": "switched off"}
     # A first stitching of the uneven tiles says where they overlap; vignetting does not move its sub-pixel peaks far.
-    rough = stitch_tiles(files, context.grid, context.settings.stitch)
+    rough = stitch_tiles(_on_stage(context, files), grid, context.settings.stitch)
     placed = ~rough.placed_by_stage
     positions = rough.positions if placed.sum() >= 4 and len(tiles) <= MANY else None
     result = correct_illumination(tiles, context.settings.illumination.macro, positions)
@@ -67,8 +71,8 @@ def illumination(context: Context) -> dict[str, Any]:
 def stitch(context: Context) -> dict[str, Any]:
     """The tiles as one mosaic, with its links."""
     folder = context.run.folder("stitch")
-    files = sorted((context.run.path / "illumination" / "tiles").glob("*.tif"))
-    mosaic = stitch_tiles(files, context.grid, context.settings.stitch, context.settings.engine)
+    files = [context.run.path / "illumination" / "tiles" / _tif(path.name) for path in context.tile_files]
+    mosaic = stitch_tiles(_on_stage(context, files), context.grid, context.settings.stitch, context.settings.engine)
     pixel = pixel_size_um(open_image(files[0])) or context.settings.input.pixel_um
     rows, columns = covered(mosaic.positions - mosaic.origin, mosaic.tiles.shape[:2], mosaic.shape[:2])
     image = mosaic.region(rows, columns)
@@ -187,6 +191,19 @@ def assign_roles(count: int) -> list[str]:
         )
     each = max(1, count // 10)
     return ["train"] * (count - 2 * each) + ["validate"] * each + ["test"] * each
+
+
+def _on_stage(context: Context, files: list[Path]) -> Sequence[Path | Field]:
+    """``files``, made from the tiles; where the grid does not place them all, with the tiles' places on the stage."""
+    grid = context.grid
+    if grid is not None and len(files) == grid[0] * grid[1]:
+        return files
+    pixel = context.settings.input.pixel_um
+    known = [fields_of(tile)[0] for tile in context.tile_files]
+    return [
+        Field(path, 0, 1, field.pixel_um or ((pixel, pixel) if pixel else None), field.stage_um)
+        for path, field in zip(files, known, strict=True)
+    ]
 
 
 def _described(found: LabelMatch) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class InputSettings(Settings):
 
     tiles: Path | None = setting(None, "folder (or glob) of low-resolution tiles, in scan order by name")
     labels: Path | None = setting(None, "folder (or glob) of high-resolution images of parts of the same specimen")
-    grid: tuple[int, int] | None = setting(None, "rows and columns of the tile scan")
+    grid: tuple[int, int] | None = setting(None, "rows and columns of the tiles; not needed where the files tell")
     pixel_um: float | None = setting(None, "tile pixel, where the files do not say", unit="µm", gt=0)
     label_pixel_um: float | None = setting(None, "label pixel, where the files do not say", unit="µm", gt=0)
 
@@ -165,13 +165,8 @@ def load_settings(path: Path) -> PipelineSettings:
     if settings.illumination.macro is not None:
         macro = IlluminationSettings.of(settings.illumination, macro=folder / settings.illumination.macro)
         settings = PipelineSettings.of(settings, illumination=macro)
-    if settings.acquire is None:
-        for name, what in (
-            ("tiles", "the folder of tiles"),
-            ("grid", "rows and columns, such as grid = [7, 8]"),
-        ):
-            if getattr(settings.input, name) is None:
-                raise ConfigurationError(f"{path}: [input] needs {name!r}: {what}.")
+    if settings.acquire is None and settings.input.tiles is None:
+        raise ConfigurationError(f"{path}: [input] needs 'tiles': the folder of tiles.")
     return settings
 
 

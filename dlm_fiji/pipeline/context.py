@@ -49,12 +49,9 @@ class Context:
         return image_files(self.settings.input.labels, "[input] labels")
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of the tile scan."""
-        if self.settings.acquire is not None:
-            return self.settings.acquire.grid
-        assert self.settings.input.grid is not None, "checked when the configuration was read"
-        return self.settings.input.grid
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the tile scan; None where the files are to tell."""
+        return self.settings.input.grid if self.settings.acquire is None else self.settings.acquire.grid
 
     def provenance(self, stage: str, **facts: Any) -> dict[str, Any]:
         """What goes into the metadata of every file that a stage writes."""

@@ -1,14 +1,25 @@
-"""Where the stage meant the tiles to lie: scan orders of a grid, and which tiles are neighbours."""
+"""Where the stage meant the tiles to lie: scan orders of a grid, cells in file names, neighbours."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
 
 from dlm_fiji.errors import InputError
 
-__all__ = ["Order", "StartCorner", "grid_cells", "grid_pairs", "grid_positions", "neighbour_pairs"]
+__all__ = [
+    "Order",
+    "StartCorner",
+    "cells_by_name",
+    "grid_cells",
+    "grid_pairs",
+    "grid_positions",
+    "neighbour_pairs",
+    "scan_numbers",
+]
 
 Order = Literal["row-by-row", "column-by-column", "snake-by-rows", "snake-by-columns"]
 StartCorner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
@@ -80,3 +91,49 @@ def neighbour_pairs(
         for k in np.nonzero((common > 0).all(axis=1) & (wide.max(axis=1) >= minimum_overlap))[0]:
             pairs.append((i, i + 1 + int(k)))
     return pairs
+
+
+_ROW = re.compile(r"(?<![a-z])(?:row|r|y)[ _=-]?(\d+)", re.IGNORECASE)
+_COLUMN = re.compile(r"(?<![a-z])(?:columns?|col|c|x)[ _=-]?(\d+)", re.IGNORECASE)
+
+
+def cells_by_name(names: Sequence[str]) -> np.ndarray | None:
+    """The cells (N, 2) that file names tell: row, r or y and column, col, c or x, each with a number.
+
+    The numbers count cells, or, where they differ by 16 or more, pixels or µm: they then grow evenly from cell to
+    cell. None where they do not tell every tile its own cell.
+    """
+    found = []
+    for name in names:
+        row, column = _ROW.findall(name), _COLUMN.findall(name)
+        if len(row) != 1 or len(column) != 1:
+            return None
+        found.append((int(row[0]), int(column[0])))
+    cells = np.array(found)
+    if len({tuple(cell) for cell in found}) < len(found):
+        return None
+    for axis in (0, 1):
+        values = np.unique(cells[:, axis])
+        step = int(np.diff(values).min()) if len(values) > 1 else 1
+        step = step if step >= 16 else 1
+        cells[:, axis] -= values[0]
+        if (cells[:, axis] % step).any():
+            return None
+        cells[:, axis] //= step
+    return cells
+
+
+def scan_numbers(names: Sequence[str]) -> np.ndarray | None:
+    """The place of each file in the scan, from 0, by the one number in which the names differ; None without it.
+
+    Names count from 0 where there is a 0, else from 1.
+    """
+    runs = [re.findall(r"\d+", name) for name in names]
+    if len({re.sub(r"\d+", "#", name) for name in names}) != 1 or not runs[0]:
+        return None
+    columns = [[int(number) for number in column] for column in zip(*runs, strict=True)]
+    different = [column for column in columns if len(set(column)) > 1]
+    if len(different) != 1 or len(set(different[0])) < len(names):
+        return None
+    numbers = np.array(different[0])
+    return numbers if numbers.min() == 0 else numbers - 1

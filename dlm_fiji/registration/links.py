@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import cv2
 import numpy as np
@@ -129,6 +130,17 @@ class LinkFinder:
         k = fitting[0] if fitting else len(self.factors) - 1
         return self._prepared(index)[k], self.factors[k]
 
+    @property
+    def tile_shape(self) -> tuple[int, ...]:
+        """Shape of the tiles."""
+        return self._tiles.shape
+
+    def coarse_link(self, i: int, j: int, expected: np.ndarray, search: np.ndarray) -> ShiftFit | None:
+        """The first look of :meth:`measure` alone: a fit on the coarsest level, in its pixels."""
+        coarse = self.factors[0]
+        first, second = self._prepared(i)[0], self._prepared(j)[0]
+        return self._coarse_fit(first, second, expected / coarse, np.maximum(search / coarse, 2))
+
     def measure_all(
         self, wanted: Iterable[tuple[int, int, np.ndarray, np.ndarray]]
     ) -> dict[tuple[int, int], Measurement]:
@@ -149,11 +161,11 @@ class LinkFinder:
         """
         first, second = self._prepared(i), self._prepared(j)
         coarse = self.factors[0]
-        best = self._coarse_fit(first[0], second[0], expected / coarse, np.maximum(search / coarse, 2))
-        if self._wide and not self._convincing(best):
+        best = self.coarse_link(i, j, expected, search)
+        if self._wide and not self.convincing(best):
             everywhere = 0.35 * np.array(first[0].shape)
             wide = self._coarse_fit(first[0], second[0], expected / coarse, everywhere)
-            if self._convincing(wide):
+            if self.convincing(wide):
                 best = wide
         if best is None:
             return Measurement(i, j, None, "no content that both tiles share")
@@ -193,5 +205,6 @@ class LinkFinder:
         fits = [refine_shift(first, second, lag, sigma=self._sigma, tolerance=0.02) for lag in rivals]
         return max((fit for fit in fits if fit is not None), key=lambda fit: fit.correlation, default=None)
 
-    def _convincing(self, fit: ShiftFit | None) -> bool:
+    def convincing(self, fit: ShiftFit | None) -> TypeGuard[ShiftFit]:
+        """Whether a fit correlates enough, and its shift is determined in both directions."""
         return fit is not None and fit.correlation >= self._sure and _least(fit.information) > 0

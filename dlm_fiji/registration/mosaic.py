@@ -63,6 +63,8 @@ class Mosaic:
         Names of the tiles.
     engine
         ``"native"`` or what made the positions.
+    layout
+        Where the nominal positions came from, in words.
     lens
         The distortion that was found in the tiles and is taken out in fusion; None where there is none to speak of.
         ``links`` and ``positions`` then are of the corrected tiles.
@@ -80,6 +82,7 @@ class Mosaic:
     links: list[Link]
     names: list[str]
     engine: str = "native"
+    layout: str = ""
     lens: LensModel | None = None
     local_deviation: float | None = None
     fusion: str = "linear"
@@ -159,6 +162,7 @@ class Mosaic:
         residuals = [link.residual for link in used]
         return {
             "engine": self.engine,
+            "layout": self.layout,
             "tiles": len(self.positions),
             "shape": list(self.shape),
             "placed_by_stage": self.stage_tiles,

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.registration.arrangement import arrange_by_content
+from dlm_fiji.registration.arrangement import nominal
 from dlm_fiji.registration.fusion import Fusion
 from dlm_fiji.registration.global_positions import connected, fit_stage, solve_positions
-from dlm_fiji.registration.layout import StartCorner, grid_cells, grid_pairs, grid_positions, neighbour_pairs
+from dlm_fiji.registration.layout import StartCorner
 from dlm_fiji.registration.lens_distortion import LensModel, LocalShifts, fit_lens, local_shifts
 from dlm_fiji.registration.links import LinkFinder, Measurement
 from dlm_fiji.registration.mosaic import Link, Mosaic
@@ -28,7 +28,7 @@ from dlm_fiji.registration.subpixel import ShiftFit
 from dlm_fiji.registration.tiles import TileSource
 from dlm_fiji.settings import Settings, setting
 
-__all__ = ["StitchSettings", "stitch"]
+__all__ = ["StitchSettings", "nominal_positions", "stitch"]
 
 LENS_SIDE = 700
 """Side of the reduced tiles on which local shifts are measured, px."""
@@ -83,6 +83,10 @@ class StitchSettings(Settings):
     )
     threads: int = setting(0, "Pairs measured at the same time; 0 takes all cores", ge=0)
 
+    def reach(self, tile_shape: tuple[int, ...]) -> np.ndarray:
+        """How far the stage may be wrong, (2,) px."""
+        return np.full(2, self.search if self.search is not None else max(16.0, 0.05 * min(tile_shape[:2])))
+
 
 def stitch(
     tiles: Any,
@@ -98,9 +102,11 @@ def stitch(
     Parameters
     ----------
     tiles
-        (N, H, W) or (N, H, W, C) array of any real type, or a list of files, read when needed.
+        (N, H, W) or (N, H, W, C) array of any real type, or a list of files, or of images of files
+        (:func:`dlm_fiji.micrograph.fields_of`), read when needed.
     grid
-        (rows, columns) of the scan.
+        (rows, columns) of the scan. Where files are missing in it, and without it, the files tell their places: by
+        stage position, by row and column in their names, or (with the grid) by the number in their names.
     positions
         Instead of ``grid``: nominal positions (N, 2) y, x px, from the stage (:func:`read_stage_positions`)
         or a file (:func:`read_tile_configuration`). With ``order="unknown"`` neither is needed.
@@ -117,7 +123,7 @@ def stitch(
     Raises
     ------
     InputError
-        The layout does not fit the number of tiles, tiles differ in shape or type, or no tiles overlap.
+        The layout does not fit the number of tiles or is not known, tiles differ in shape or type, or no tiles overlap.
 
     Examples
     --------
@@ -130,7 +136,8 @@ def stitch(
     s = StitchSettings.of(settings, **changes)
     started = time.perf_counter()
     source = TileSource(tiles, given)
-    stage, pairs = _nominal(source, grid, positions, s)  # wrong layouts are refused before anything is computed
+    # wrong layouts are refused before anything is computed
+    stage, pairs, layout = nominal(source, grid, positions, _finder(source, s), s)
     seconds: dict[str, float] = {}
     measured = source
     if given is None and (s.flat_field == "estimate" or (s.flat_field == "links" and len(source) >= 9)):
@@ -139,9 +146,18 @@ def stitch(
             source = measured
         seconds["flat_field"] = time.perf_counter() - started
     mosaic = _solve(measured, stage, pairs, s)
-    mosaic.tiles = source
+    mosaic.tiles, mosaic.layout = source, layout
     mosaic.seconds = {**seconds, **mosaic.seconds, "total": time.perf_counter() - started}
     return mosaic
+
+
+def nominal_positions(
+    tiles: Any, grid: tuple[int, int] | None = None, settings: StitchSettings | None = None, **changes: Any
+) -> np.ndarray:
+    """The positions (N, 2) y, x px from which :func:`stitch` would start; arguments and errors are the same."""
+    s = StitchSettings.of(settings, **changes)
+    source = TileSource(tiles)
+    return nominal(source, grid, None, _finder(source, s), s).positions
 
 
 def _estimated(source: TileSource, s: StitchSettings) -> np.ndarray | None:
@@ -165,38 +181,10 @@ def _spread(count: int, most: int) -> list[int]:
     return sorted({int(k) for k in np.linspace(0, count - 1, min(count, most))})
 
 
-def _nominal(
-    source: TileSource, grid: tuple[int, int] | None, positions: np.ndarray | None, s: StitchSettings
-) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Nominal positions, and the pairs of neighbours."""
-    if positions is not None:
-        stage = np.asarray(positions, dtype=float)
-        if stage.shape != (len(source), 2) or not np.isfinite(stage).all():
-            raise InputError(f"{len(source)} tiles need positions of shape ({len(source)}, 2); given: {stage.shape}.")
-        return stage, neighbour_pairs(stage, source.shape[:2], 0.3)
-    if s.order == "unknown":
-        stage = arrange_by_content(_finder(source, s), len(source), s.min_correlation)
-        return stage, neighbour_pairs(stage, source.shape[:2], 0.3)
-    if grid is None:
-        raise InputError("Stitching needs the grid (rows, columns) or the positions of the tiles.")
-    if grid[0] * grid[1] != len(source):
-        raise InputError(
-            f"A grid of {grid[0]} rows and {grid[1]} columns holds {grid[0] * grid[1]} tiles, "
-            f"but there are {len(source)}."
-        )
-    fractions = np.broadcast_to(np.asarray(s.overlap, dtype=float), (2,))
-    if not ((fractions > 0) & (fractions < 1)).all():
-        raise InputError(
-            f"The overlap is a fraction between 0 and 1, not {s.overlap}: without overlap nothing can be stitched."
-        )
-    cells = grid_cells(grid, s.order, s.start)
-    return grid_positions(cells - cells[0], source.shape[:2], s.overlap), grid_pairs(cells)
-
-
 def _solve(source: TileSource, stage: np.ndarray, pairs: list[tuple[int, int]], s: StitchSettings) -> Mosaic:
     started = time.perf_counter()
     side = min(source.shape[:2])
-    search = np.full(2, s.search if s.search is not None else max(16.0, 0.05 * side))
+    search = s.reach(source.shape)
     if len(source) > 1 and not pairs:
         raise InputError(
             f"No two of the {len(source)} tiles of {source.shape[0]} x {source.shape[1]} px overlap at the positions "

@@ -10,9 +10,9 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import tifffile
 
 from dlm_fiji.errors import InputError
+from dlm_fiji.micrograph import Field, is_image_file, open_image, to_array
 
 __all__ = ["TileSource", "read_tile", "to_grey"]
 
@@ -36,30 +36,26 @@ def to_grey(image: np.ndarray, channel: int | None = None) -> np.ndarray:
     return image.astype(np.float32).mean(axis=-1)
 
 
-def read_tile(path: str | os.PathLike[str]) -> np.ndarray:
-    """A tile file as (H, W) or (H, W, C); TIFF by tifffile, everything else by OpenCV's readers.
+def read_tile(tile: str | os.PathLike[str] | Field) -> np.ndarray:
+    """A tile file, or one image of a file, as (H, W) or (H, W, C): every format of
+    :func:`dlm_fiji.micrograph.open_image`, and what OpenCV reads besides.
 
     Raises
     ------
     InputError
         The file is missing, unreadable, or not a two-dimensional image.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"Tile {path} does not exist.")
-    try:
-        if path.suffix.lower() in {".tif", ".tiff", ".btf"}:
-            image = tifffile.imread(path)
-        else:
-            image = _decoded(path)
-    except Exception as error:
-        raise InputError(f"Tile {path} cannot be read: {error}.") from error
-    image = np.squeeze(image)
-    if image.ndim == 3 and image.shape[0] <= 4 < image.shape[-1]:
-        image = np.moveaxis(image, 0, -1)
-    if image.ndim not in (2, 3):
-        raise InputError(f"Tile {path} has {image.ndim} dimensions {image.shape}; a tile is (H, W) or (H, W, C).")
-    return image
+    path, series = (tile.path, tile.series) if isinstance(tile, Field) else (Path(tile), 0)
+    if path.is_file() and not is_image_file(path):
+        try:
+            return _decoded(path)
+        except Exception as error:
+            raise InputError(f"Tile {path} cannot be read: {error}.") from error
+    image = open_image(path, series=series)
+    stacked = [f"{image.sizes[axis]} {word}" for axis, word in (("t", "frames"), ("z", "planes")) if axis in image.dims]
+    if stacked:
+        raise InputError(f"Tile {path} is a stack of {' and '.join(stacked)}; a tile is one plane.")
+    return to_array(image)
 
 
 def _decoded(path: Path) -> np.ndarray:
@@ -73,7 +69,7 @@ def _decoded(path: Path) -> np.ndarray:
 
 class TileSource:
     """N tiles of one shape and type, from an array (N, H, W[, C]), a sequence of arrays, or a sequence of
-    paths.
+    paths or images of files.
 
     Parameters
     ----------
@@ -89,9 +85,7 @@ class TileSource:
         self._tiles: Sequence[Any] = tiles
         if len(tiles) == 0:
             raise InputError("There are no tiles to stitch.")
-        self.names = [
-            Path(tile).name if isinstance(tile, (str, os.PathLike)) else f"tile {i}" for i, tile in enumerate(tiles)
-        ]
+        self.names = [_name(tile) or f"tile {i}" for i, tile in enumerate(tiles)]
         first = self.read(0)
         self.shape: tuple[int, ...] = first.shape
         self.dtype = first.dtype
@@ -106,6 +100,11 @@ class TileSource:
     def __len__(self) -> int:
         return len(self._tiles)
 
+    @property
+    def files(self) -> list[Any] | None:
+        """The files or images of files that the tiles come from; None where they are arrays."""
+        return list(self._tiles) if all(_name(tile) for tile in self._tiles) else None
+
     def _checked_flat_field(self, flat_field: np.ndarray) -> np.ndarray:
         flat_field = np.asarray(flat_field, dtype=np.float32)
         if flat_field.shape not in (self.shape, self.shape[:2]):
@@ -119,7 +118,7 @@ class TileSource:
     def read(self, index: int) -> np.ndarray:
         """Tile ``index`` as it was given."""
         tile = self._tiles[index]
-        image = read_tile(tile) if isinstance(tile, (str, os.PathLike)) else np.asarray(tile)
+        image = read_tile(tile) if _name(tile) else np.asarray(tile)
         if hasattr(self, "shape"):
             if image.shape != self.shape:
                 raise InputError(
@@ -148,6 +147,13 @@ class TileSource:
         if self.dtype.kind == "f" and not np.isfinite(image).all():
             image = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
         return image
+
+
+def _name(tile: Any) -> str:
+    """The name of a file or of an image of a file; empty for an array."""
+    if isinstance(tile, Field):
+        return tile.name
+    return Path(tile).name if isinstance(tile, (str, os.PathLike)) else ""
 
 
 class TileCache:

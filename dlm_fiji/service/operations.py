@@ -42,9 +42,11 @@ class CompareSettings(LucySettings):
 class StitchEnhanceSettings(Settings):
     """Stitch a folder of tiles, and enhance the mosaic."""
 
-    folder: str = setting("", "Folder of the tiles, in acquisition order by name")
-    rows: int = setting(1, "Rows of the grid", ge=1, le=1000)
-    columns: int = setting(1, "Columns of the grid", ge=1, le=1000)
+    folder: str = setting("", "Folder of the tiles, in acquisition order by name, or one file that holds them")
+    rows: int = setting(
+        0, "Rows of the grid; 0: as columns, stage positions in the files, or file names tell", ge=0, le=1000
+    )
+    columns: int = setting(0, "Columns of the grid; 0: as for the rows", ge=0, le=1000)
     overlap: float = setting(0.15, "Overlap as a part of the tile's side", gt=0, lt=1)
     order: Literal["row-by-row", "column-by-column", "snake-by-rows", "snake-by-columns"] = setting(
         "row-by-row", "Scan order"
@@ -117,20 +119,22 @@ def register(job: Job, images: Images, s: AlignSettings) -> Results:
 
 
 def stitch_and_enhance(job: Job, images: Images, s: StitchEnhanceSettings) -> Results:
-    from dlm_fiji.micrograph import from_array, is_image_file, open_image, pixel_size_um
+    from dlm_fiji.micrograph import from_array, open_image, pixel_size_um
     from dlm_fiji.registration import StitchSettings
-    from dlm_fiji.steps import stitch_tiles
+    from dlm_fiji.steps import stitch_tiles, tiles_in
 
     folder = Path(s.folder)
-    if not s.folder or not folder.is_dir():
+    if not s.folder or not folder.exists():
         raise InputError(f"The folder {s.folder!r} does not exist.")
-    tiles = sorted(path for path in folder.iterdir() if path.is_file() and is_image_file(path))
-    if not tiles:
-        raise InputError(f"There are no images in {folder}.")
+    tiles = tiles_in(folder)
     job.say(f"stitching {len(tiles)} tiles")
+    grid = None
+    if s.rows or s.columns:
+        grid = (s.rows or -(-len(tiles) // s.columns), s.columns or -(-len(tiles) // s.rows))
     options = StitchSettings.of(overlap=s.overlap, order=s.order)
-    mosaic = stitch_tiles(tiles, (s.rows, s.columns), options, engine=s.engine)
-    image = from_array(mosaic.image, pixel_um=pixel_size_um(open_image(tiles[0])))
+    mosaic = stitch_tiles(tiles, grid, options, engine=s.engine)
+    first = open_image(tiles[0].path, series=tiles[0].series)
+    image = from_array(mosaic.image, pixel_um=pixel_size_um(first))
     image.attrs["provenance"] = {"step": "stitch", **mosaic.summary()}
     results: Results = {"mosaic": image, "figures": json.loads(json.dumps(mosaic.summary(), default=str))}
     if s.model:

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submod_attrs={
         "engines": ["require_engine"],
         "flat_field": ["FlatFieldResult", "correct_illumination"],
-        "mosaicking": ["stitch_tiles"],
+        "mosaicking": ["stitch_tiles", "tiles_in"],
         "pairing": ["LabelMatch", "Pair", "find_label", "pair_with_label"],
         "enhancement": ["enhance"],
         "brightfield_lucy": ["BrightfieldRival", "deconvolve_brightfield", "search_brightfield"],

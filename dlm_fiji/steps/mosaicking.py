@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from dlm_fiji.registration import Mosaic, StitchSettings, stitch
+from dlm_fiji.errors import InputError
+from dlm_fiji.micrograph import Field, fields_of, is_image_file
+from dlm_fiji.registration import Mosaic, StitchSettings, nominal_positions, stitch
 from dlm_fiji.steps.engines import require_engine
 
-__all__ = ["stitch_tiles"]
+__all__ = ["stitch_tiles", "tiles_in"]
 
 
 def stitch_tiles(
-    tiles: Sequence[Path],
-    grid: tuple[int, int],
+    tiles: Sequence[Path | Field],
+    grid: tuple[int, int] | None = None,
     settings: StitchSettings | None = None,
     engine: str = "native",
 ) -> Mosaic:
     """Stitch tile files that were scanned over ``grid`` (rows, columns).
+
+    Parameters
+    ----------
+    tiles
+        Files, or images of files (:func:`tiles_in`), in scan order.
+    grid
+        Where it is not given, or tiles are missing in it, the files tell where each lies: by their stage positions
+        or their names (:func:`dlm_fiji.registration.stitch`).
 
     Raises
     ------
@@ -31,4 +43,27 @@ def stitch_tiles(
     require_engine(engine, ("stitch",))
     from dlm_fiji.fiji import stitching
 
-    return stitching.stitch(list(tiles), grid=grid, settings=settings)
+    options: dict[str, Any] = {"grid": grid}
+    if grid is None or grid[0] * grid[1] != len(tiles):
+        options = {"positions": nominal_positions(list(tiles), grid, settings)}
+    return stitching.stitch(list(tiles), settings=settings, **options)
+
+
+def tiles_in(place: Path) -> list[Field]:
+    """The tiles in a folder of images, by name (numbers by their value), or the images of one file.
+
+    Raises
+    ------
+    InputError
+        There is nothing, or no image, or a file is damaged.
+    """
+    if not place.is_dir() or is_image_file(place):  # an OME-Zarr is a folder, and one image
+        return fields_of(place)
+    files = [path for path in place.iterdir() if is_image_file(path)]
+    if not files:
+        raise InputError(f"There are no images in {place}.")
+    return [field for path in sorted(files, key=_natural) for field in fields_of(path)]
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.name)]

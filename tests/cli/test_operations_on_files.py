@@ -104,3 +104,19 @@ def test_every_field_is_an_option(capsys):
         main([command, "--help"])
         shown = set(re.findall(r"--([a-z][a-z-]+)", capsys.readouterr().out))
         assert shown == {f.replace("_", "-") for f in OPERATIONS[name].settings.model_fields} | {"help", "quiet"}
+
+
+def test_stitch_takes_one_file_with_stage_positions(tmp_path, capsys):
+    import tifffile
+    from skimage import data
+
+    scene = data.coins()[:200, :220]
+    with tifffile.TiffWriter(tmp_path / "scan.ome.tif", ome=True) as file:
+        for y, x in ((0, 100), (80, 100), (0, 0)):  # the fourth field of the grid is missing
+            place = {"PositionX": [0.5 * x], "PositionY": [0.5 * y]}
+            metadata = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Plane": place}
+            file.write(scene[y : y + 120, x : x + 120], metadata=metadata)
+    assert main(["stitch", str(tmp_path / "o.tif"), "--folder", str(tmp_path / "scan.ome.tif"), "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["layout"] == "stage positions in the files"
+    mosaic = open_image(tmp_path / "o.tif")
+    np.testing.assert_array_equal(mosaic.values[:120, :220], scene[:120, :220])

@@ -48,7 +48,7 @@ def test_a_file_may_start_from_a_preset(tmp_path: Path) -> None:
         ("scal = 2.5\n" + GOOD.replace("scale = 2.5", ""), ["'scal'", "did you mean 'scale'"]),
         (GOOD.replace("overlap = 0.25", "min_correlation = 1.4"), ["[stitch]", "min_correlation", "1.4"]),
         (GOOD.replace("scale = 2.5", "scale = 0.1"), ["scale", "0.1"]),
-        (GOOD.replace("grid = [3, 3]", ""), ["grid"]),
+        (GOOD.replace('tiles = "scan"\n', ""), ["'tiles'", "folder of tiles"]),
         (GOOD.replace("[stitch]", "[stitch"), ["not valid TOML"]),
         ("preset = 'demmo'", ["'demmo'", "did you mean 'demo'"]),
         (GOOD.replace("[train]\nsteps = 7", "").replace("scale = 2.5", "train = 3"), ["train"]),

@@ -3,8 +3,14 @@ from __future__ import annotations
 import numpy as np
 from skimage import data
 
-from dlm_fiji.microscope.virtual import VirtualMicroscope, record
-from dlm_fiji.steps.brightfield_lucy import brightfield_psf, deconvolve_brightfield, search_brightfield
+from dlm_fiji.microscope.virtual import VirtualMicroscope, effective_na, record
+from dlm_fiji.steps.brightfield_lucy import (
+    AIRY_RADII,
+    brightfield_psf,
+    deconvolve_brightfield,
+    psf_radius,
+    search_brightfield,
+)
 from dlm_fiji.steps.comparison import apply_gains, area_measures, brightness_gains, enlarged_bicubic
 
 
@@ -36,6 +42,34 @@ def test_leaving_out_the_camera_pixel_weakens_the_rival() -> None:
         return dict(rival.scores)[rival.iterations]
 
     assert best(psfs) > best(without) + 0.003
+
+
+def test_a_point_spread_function_larger_than_the_image_is_cut_to_it() -> None:
+    _, image, psfs, microscope = scene()
+    small = np.ascontiguousarray(image[:30, :23])
+    assert psfs[0].shape[0] > 2.5 * 30
+    *_, last = deconvolve_brightfield(small, psfs, microscope.scale, 3)
+    assert last.shape == (75, 57, 3)
+    assert last.std() > enlarged_bicubic(small, microscope.scale).std()
+
+
+def test_the_point_spread_function_holds_what_the_rival_needs() -> None:
+    """With a kernel of 4 Airy radii the rival is measurably weaker; one half as wide again adds next to nothing."""
+    label, image, _, m = scene()
+
+    def similarity(airy_radii: float) -> float:
+        na = effective_na(m.na, m.condenser_na)
+        radii = [psf_radius(na, w, m.label_pixel_um, m.pixel_um, airy_radii) for w in m.wavelengths_um]
+        kernels = [
+            brightfield_psf(m.na, m.condenser_na, w, m.label_pixel_um, m.pixel_um, radius)
+            for w, radius in zip(m.wavelengths_um, radii, strict=True)
+        ]
+        *_, last = deconvolve_brightfield(image, kernels, m.scale, 25)
+        return area_measures(last, label)["ssim"]
+
+    usual = similarity(AIRY_RADII)
+    assert usual > similarity(4) + 0.001
+    assert usual > similarity(1.5 * AIRY_RADII) - 0.001
 
 
 def test_light_is_conserved() -> None:

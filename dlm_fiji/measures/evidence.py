@@ -32,6 +32,8 @@ __all__ = ["Evidence", "flag_threshold", "gather", "region_maxima", "region_side
 #: Side of a region in σ of the spot: one resolution cell. 1 % false alarms then leave a threshold of
 #: about 3.4, which structures of d' = 5 pass.
 _SIDE = 3.0
+_RING = 2.5
+"""Smallest radius of a ring, camera pixels."""
 _LEAST = 16
 """Tiles of which fewer rows or columns are judged say nothing."""
 
@@ -305,16 +307,22 @@ def _fit(
 
 
 def structure_shapes(forward: ForwardModel) -> NDArray[Any]:
-    """What structures look like on the camera: point, two blobs, lines in four directions; equal sizes."""
+    """What structures look like on the camera: point, two blobs, a ring, lines in four directions; equal sizes."""
     spot = forward.camera_spot()
     width = _spot_sigma(spot)
-    pad = int(np.ceil(5 * width))
+    # A ring of five camera pixels is the smallest that a sharp lens shows hollow, which no blob resembles.
+    radius = max(_RING, 2 * width)
+    pad = int(np.ceil(max(5 * width, radius + 1)))
     point = np.pad(spot, pad)
+
+    def along(rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[Any]:
+        return np.sum([shift(point, at, order=1) for at in zip(rows, columns, strict=True)], axis=0)
+
     shapes = [point, gaussian_filter(point, 1.5 * width), gaussian_filter(point, 3 * width)]
-    for angle in np.arange(4) * np.pi / 4:
-        steps = np.linspace(-2.5 * width, 2.5 * width, 9)
-        moved = [shift(point, (s * np.sin(angle), s * np.cos(angle)), order=1) for s in steps]
-        shapes.append(np.sum(moved, axis=0))
+    turn = np.arange(24) * np.pi / 12
+    shapes.append(along(radius * np.sin(turn), radius * np.cos(turn)))
+    steps = np.linspace(-2.5 * width, 2.5 * width, 9)
+    shapes += [along(steps * np.sin(angle), steps * np.cos(angle)) for angle in np.arange(4) * np.pi / 4]
     return np.stack([s / np.sqrt((s**2).sum()) for s in shapes])
 
 
@@ -326,7 +334,7 @@ def _spot_sigma(spot: NDArray[Any]) -> float:
 
 def region_side(forward: ForwardModel) -> int:
     """Side of a resolution cell, pixels."""
-    return max(round(_SIDE * _core_sigma(forward.camera_spot())), 3)
+    return max(round(_SIDE * _core_sigma(forward.camera_spot())), 2)
 
 
 def _core_sigma(spot: NDArray[Any]) -> float:

@@ -4,8 +4,8 @@ The prediction p is passed through the microscope's forward model A, scaled, and
 
     r = y - (α A p + β),    significance = Σ k r / σ²  /  sqrt( Σ k² / σ² )
 
-k are the shapes that any structure of the specimen has at least after the lens: a point, blobs and short
-lines, all blurred. Where one of them stands out of the noise σ, the prediction holds something the image
+k are the shapes that any structure of the specimen has at least after the lens: a point, blobs, a ring
+and short lines, all blurred. Where one of them stands out of the noise σ, the prediction holds something the image
 contradicts, or lacks something the image shows. What the lens erases (frequencies whose signal, after blur,
 is below the noise) cannot be contradicted by any image; a second map says how much of the prediction's
 detail is of that kind.

@@ -125,7 +125,9 @@ def test_rates_of_tiles_do_not_depend_on_the_predictions_faults(scan):
     colour, tiles, positions, psfs = scan
     good = tiles_roc(colour, tiles, positions, psfs, 2.5, trim=13)
     poor = tiles_roc(gaussian_filter(colour, (1.5, 1.5, 0)), tiles, positions, psfs, 2.5, trim=13)
-    assert good.at_used[1] > 0.85
+    assert good.at_used[0] <= 0.01 + 2 * np.sqrt(0.01 / 67**2)
+    # 0.96 are found on average over seeds; these are few.
+    assert min(good.at_used[1:]) >= 0.95 - 2 * np.sqrt(0.05 * 0.95 / good.structures)
     assert abs(good.at_used[1] - poor.at_used[1]) < 0.12
     assert good.found["inserted"][-1] > 0.98
     assert good.found["inserted"][0] < 0.3

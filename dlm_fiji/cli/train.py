@@ -15,7 +15,8 @@ __all__ = ["command"]
 def command(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the model, its curves and the checkpoint.")],
     pairs: Annotated[
-        Path | None, typer.Option(help="Folder with lr/ and hr/: registered images of the same names.")
+        Path | None,
+        typer.Option(help="Folder with lr/ and hr/: registered images of the same names; Zarr is read in parts."),
     ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="The same for validation; else the last tenth of the pairs.")
@@ -29,10 +30,15 @@ def command(
         typer.Option(help="brightfield, phone, fast, fine-tune, widefield-gan, confocal-sted, content."),
     ] = "brightfield",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE for any training setting; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="NAME=VALUE for a setting of training or simulation; ranges as LOW,HIGH; repeatable."
+        ),
     ] = None,
     init_from: Annotated[str | None, typer.Option(help="Model to start from (transfer learning).")] = None,
-    scale: Annotated[float, typer.Option(help="Enlargement of a new network.")] = 2.5,
+    scale: Annotated[
+        float | None, typer.Option(help="Enlargement; else that of --init-from, 2 (adversarial presets) or 2.5.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name on the model's card; else the folder's.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Weights in half precision on disk.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUT.")] = False,
@@ -40,46 +46,70 @@ def command(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Curves for TensorBoard too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Train a network; the best one by validation loss becomes the model OUT/model.
+    """Train a network; the best one by validation loss (or the last, --set keep=last) becomes the model OUT/model.
 
     --resume continues bit for bit on a CPU. All settings of training are NAME=VALUE pairs for --set: steps,
-    epochs, batch, learning_rate, schedule, time_limit_s, patch, ema, seed, device, precision and more.
+    epochs, batch, learning_rate, schedule, time_limit_s, patch, ema, seed, device, precision and more; with
+    --simulate those of the simulated instruments too: label_pixel_um, na and more (docs/settings.md).
     """
     import torch
     from rich.console import Console
 
     from dlm_fiji.errors import ConfigurationError
     from dlm_fiji.inference import ModelCard, load_model, save_model
-    from dlm_fiji.training import TrainingSettings, plot_history, take_over_weights
+    from dlm_fiji.training import (
+        FluorescenceSimulation,
+        SimulationSettings,
+        TrainingSettings,
+        brightfield_source,
+        fluorescence_source,
+        plot_history,
+        take_over_weights,
+    )
 
     if (pairs is None) == (simulate is None):
         raise ConfigurationError("Give either --pairs or --simulate.")
+    adversarial = preset in ("widefield-gan", "confocal-sted", "content")
+    start = load_model(init_from) if init_from is not None else None
+    if scale is None:
+        scale = start.scale if start is not None else 2 if adversarial else 2.5
+    if adversarial and scale not in (1, 2, 3, 4):
+        raise ConfigurationError(f"The adversarial presets enlarge by 1, 2, 3 or 4, not by {scale:g}.")
+    simulation: Any = FluorescenceSimulation if adversarial else SimulationSettings
     changes: dict[str, Any] = {"devices": devices, "tensorboard": tensorboard}
+    simulated: dict[str, Any] = {"scale": scale}
     for entry in set_ or []:
-        key, equals, value = entry.partition("=")
+        key, equals, value = (part.strip() for part in entry.partition("="))
         if not equals:
             raise ConfigurationError(f"--set wants NAME=VALUE, not {entry!r}.")
-        changes[key.strip()] = value.strip()
+        if simulate is not None and key != "scale" and key in simulation.model_fields:
+            simulated[key] = value.split(",") if "," in value else value
+        else:
+            changes[key] = value
     settings = TrainingSettings.of(TrainingSettings.preset(preset), **changes)
-    adversarial = preset in ("widefield-gan", "confocal-sted", "content")
     console = Console(quiet=quiet, stderr=True)
 
     network: Any = None
     torch.manual_seed(settings.seed)
-    if init_from is not None:
-        start = load_model(init_from)
+    if start is not None:
         network = start.network if start.scale == scale else _new_network(scale, start.card.channels, adversarial)
         for layer in take_over_weights(network, start.network.state_dict()):
             console.print(f"{layer} of {init_from} does not fit and starts anew.")
-    if simulate is not None and adversarial:
-        raise ConfigurationError("--simulate makes bright-field pairs; give the adversarial presets --pairs.")
-    training, held_out, about = (
-        _simulated(simulate, data, settings, scale)
-        if simulate is not None
-        else _registered(pairs, validation, adversarial)  # type: ignore[arg-type]
-    )
+    training: Any
+    if simulate is not None:
+        instruments = simulation.of(None, **simulated)
+        source = fluorescence_source if adversarial else brightfield_source
+        training, held_out = source(simulate, data, settings, instruments)
+        pixel = instruments.label_pixel_um * scale
+        about: dict[str, Any] = {
+            "training_data": f"{len(training.fields)} label fields of {simulate.name}, simulated instruments",
+            "pixel_um": (pixel, pixel),
+            "na": instruments.na,
+        }
+    else:
+        training, held_out, about = _registered(pairs, validation, adversarial)  # type: ignore[arg-type]
     if network is None:
-        network = _new_network(scale, held_out[0][0].shape[-1] if held_out[0][0].ndim == 3 else 1, adversarial)
+        network = _new_network(scale, held_out[0][0].shape[-1] if len(held_out[0][0].shape) == 3 else 1, adversarial)
         if settings.initial == "interpolation":
             _interpolating(network)
     result = _run(adversarial, training, held_out, settings, out, network, resume, console)
@@ -97,10 +127,11 @@ def command(
     save_model(out / "model", result.network, card, half=half)
     console.print(
         f"{out / 'model'}: best validation loss {result.best_loss:.5g} at step {result.best_step} of "
-        f"{result.steps}, "
-        f"{result.patches_per_second:.1f} patches/s, {result.seconds:.0f} s ({result.stopped_by}).",
+        f"{result.steps}, {result.patches_per_second:.1f} patches/s, {result.seconds:.0f} s ({result.stopped_by}).",
         highlight=False,
     )
+    if settings.keep == "best" and result.best_step == 0 and result.steps:
+        console.print("No step improved the validation loss: the model has the weights it started from.")
 
 
 def _new_network(scale: float, channels: int, adversarial: bool) -> Any:
@@ -119,28 +150,11 @@ def _interpolating(network: Any) -> None:
         network.start_from_interpolation()
 
 
-def _simulated(simulate: Path, data: Path | None, settings: Any, scale: float) -> tuple[Any, list, dict[str, Any]]:
-    """Source, validation pairs, and what the card says about them."""
-    from dlm_fiji.microscope.virtual import VirtualMicroscope
-    from dlm_fiji.training import SimulatedPairs, SimulationSettings, read_label_fields
-    from dlm_fiji.training.simulated import recorded_pairs
-
-    fields, held_out = read_label_fields(simulate, data)
-    simulation = SimulationSettings(scale=scale)
-    source = SimulatedPairs(fields, settings, simulation)
-    pairs = recorded_pairs(held_out, VirtualMicroscope(scale=scale))
-    pixel = simulation.label_pixel_um * scale
-    return source, pairs, {
-        "training_data": f"{len(fields)} label fields of {simulate.name}, simulated instruments",
-        "pixel_um": (pixel, pixel),
-        "na": simulation.na,
-    }
-
-
-def _registered(pairs: Path, validation: Path | None, adversarial: bool) -> tuple[Any, list, dict[str, Any]]:
+def _registered(pairs: Path, validation: Path | None, adversarial: bool) -> tuple[list, list, dict[str, Any]]:
+    """Pairs for training, pairs for validation, and what the card says about them."""
     from dlm_fiji.errors import InputError
-    from dlm_fiji.micrograph import is_image_file, open_image, to_array
-    from dlm_fiji.training import scaled_pair
+    from dlm_fiji.micrograph import is_image_file, open_image, open_region_reader, to_array
+    from dlm_fiji.training import scaled_pair, scaled_stored_pair
 
     def read(folder: Path) -> list:
         files = sorted(p for p in (folder / "lr").glob("*") if is_image_file(p))
@@ -149,8 +163,13 @@ def _registered(pairs: Path, validation: Path | None, adversarial: bool) -> tupl
             raise InputError(f"{folder / 'hr'} has no label for {missing[0]} ({len(missing)} in all).")
         if not files:
             raise InputError(f"{folder} has no images in lr/; expected are lr/NAME and hr/NAME.")
-        both = [(to_array(open_image(p)), to_array(open_image(folder / "hr" / p.name))) for p in files]
-        return [scaled_pair(*p) for p in both] if adversarial else both
+        both = [(p, folder / "hr" / p.name) for p in files]
+        if any(p.suffix.lower() == ".zarr" for p in files):
+            # open until the end of the training, which reads its patches from them
+            stored: Any = [(open_region_reader(lr), open_region_reader(hr)) for lr, hr in both]
+            return [scaled_stored_pair(*p) for p in stored] if adversarial else stored
+        whole = [(to_array(open_image(lr)), to_array(open_image(hr))) for lr, hr in both]
+        return [scaled_pair(*p) for p in whole] if adversarial else whole
 
     found = read(pairs)
     about = {"training_data": f"{len(found)} registered pairs of {pairs.name}"}

@@ -53,21 +53,24 @@ def train_adversarial(
     ----------
     train_pairs, val_pairs
         (low resolution (h, w[, 1]), label (h·L, w·L[, 1])) float arrays with values 0 … 255, as
-        :func:`~dlm_fiji.training.scaled_pair` makes them, or a source of such batches. The patch of the
-        settings is the label's, as in 002 (64 pixels).
+        :func:`~dlm_fiji.training.scaled_pair` makes them, or a source of such batches, such as
+        :class:`~dlm_fiji.training.SimulatedFluorescence`. The patch of the settings is the label's, as in 002
+        (64 pixels).
     settings, **changes
         :class:`TrainingSettings`; start from ``widefield_gan()``, ``confocal_sted()`` or ``content()``.
     generator, discriminator
-        Networks to start from; None: new ones of the papers' widths. Both are copied.
+        Networks to start from; None: new ones of the papers' widths (the discriminator as the settings say).
+        Both are copied.
     out_dir, progress, resume
         As for :func:`~dlm_fiji.training.train_regression`.
 
     Returns
     -------
     TrainingResult
-        The generator of the smallest validation loss, which is the pixel part of eq. 1 (λ·MSE and SSIM term):
-        the adversarial part has no fixed scale. History rows have the shares and the discriminator's loss
-        too.
+        With the generator that ``settings.keep`` names. The validation loss is the pixel part of eq. 1 (λ·MSE
+        and SSIM term), as the adversarial part has no fixed scale; so ``keep="best"`` favours what resembles
+        the pixels most, and a warm-started GAN wants ``"last"``. History rows have the shares and the
+        discriminator's loss too.
     """
     settings = TrainingSettings.of(settings or TrainingSettings.widefield_gan(), **changes)
     if settings.threads:
@@ -78,13 +81,19 @@ def train_adversarial(
         raise ConfigurationError("mse_share and ssim_share are shares of one loss; together at most 1.")
     generator, discriminator = starting_networks(generator, discriminator, settings)
     scale = float(generator.scale)  # type: ignore[arg-type]
+    multiple = int(getattr(generator, "size_multiple", 1))
+    if settings.patch % (multiple * scale):
+        raise ConfigurationError(
+            f"patch is the label's edge and must be a multiple of {multiple * scale:g} px for this generator "
+            f"(given: {settings.patch} px)."
+        )
     cut = TrainingSettings.of(settings, patch=max(8, int(settings.patch / scale)))
     source: BatchSource
     if isinstance(train_pairs, Sequence):
         source = extract_patches(train_pairs, cut, scale, values="as is")
     else:
         source = train_pairs
-    validation = validation_batches(val_pairs, cut, scale, values="as is")
+    validation = validation_batches(val_pairs, cut, scale, "as is", multiple)
     weights = pixel_weights(source, settings, scale)
     fabric = make_fabric(settings)
     game = Game(generator, discriminator, weights, validation, settings, fabric)
@@ -197,7 +206,8 @@ def starting_networks(
             if settings.initial == "interpolation":
                 generator.start_from_interpolation()
         if discriminator is None:
-            discriminator = Discriminator()
+            fast = settings.discriminator == "fast"
+            discriminator = Discriminator(16, blocks=4, stride=2) if fast else Discriminator()
     copies = [copy.deepcopy(network).train().requires_grad_(True) for network in (generator, discriminator)]
     return copies[0], copies[1]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
 from dlm_fiji.errors import InputError
+from dlm_fiji.training.stored import ScaledImage, StoredImage
 
-__all__ = ["scaled_pair"]
+__all__ = ["scaled_pair", "scaled_stored_pair"]
 
 PERCENTILES = (0.5, 99.8)
 """Those by which inference scales a fluorescence image (training and inference do not import each other)."""
@@ -30,16 +33,46 @@ def scaled_pair(lr: NDArray, hr: NDArray) -> tuple[NDArray[np.float32], NDArray[
     (h, w, 1) and (h·L, w·L, 1) float32.
     """
     lr, hr = np.asarray(lr, np.float32), np.asarray(hr, np.float32)
-    factor = hr.shape[0] // lr.shape[0]
-    if lr.ndim != 2 or hr.shape != (lr.shape[0] * factor, lr.shape[1] * factor):
-        raise InputError(f"The label of {hr.shape} pixels is no whole multiple of the input of {lr.shape}.")
-    areas = hr.reshape(lr.shape[0], factor, lr.shape[1], factor).mean((1, 3))
-    gain, offset = np.polyfit(areas.ravel(), lr.ravel(), 1)
+    factor = whole_factor(lr.shape, hr.shape)
+    gain, offset, label_gain, label_offset = values_of_pair(lr, area_means(hr, factor))
+    return (
+        (lr * np.float32(gain) + np.float32(offset))[..., None],
+        (hr * np.float32(label_gain) + np.float32(label_offset))[..., None],
+    )
+
+
+def scaled_stored_pair(lr: StoredImage, hr: StoredImage) -> tuple[ScaledImage, ScaledImage]:
+    """:func:`scaled_pair` for images on the disk, its scaling found on up to 64 even windows of 256 pixels."""
+    factor = whole_factor(lr.shape, hr.shape)
+    lows, areas = [], []
+    for y, x in product(*(np.unique(np.linspace(0, max(0, n - 256), 8).astype(int)) for n in lr.shape)):
+        bottom, right = min(y + 256, lr.shape[0]), min(x + 256, lr.shape[1])
+        lows.append(np.asarray(lr.read(y, bottom, x, right), np.float32).ravel())
+        label = hr.read(y * factor, bottom * factor, x * factor, right * factor)
+        areas.append(area_means(np.asarray(label, np.float32), factor).ravel())
+    gain, offset, label_gain, label_offset = values_of_pair(np.concatenate(lows), np.concatenate(areas))
+    return ScaledImage(lr, gain, offset), ScaledImage(hr, label_gain, label_offset)
+
+
+def whole_factor(low: tuple[int, ...], label: tuple[int, ...]) -> int:
+    """The enlargement of a pair, or a sentence where it is none."""
+    factor = label[0] // low[0]
+    if len(low) != 2 or label != (low[0] * factor, low[1] * factor):
+        raise InputError(f"The label of {label} pixels is no whole multiple of the input of {low}.")
+    return factor
+
+
+def area_means(label: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """The label's mean over each pixel of the input."""
+    h, w = (n // factor for n in label.shape)
+    return label.reshape(h, factor, w, factor).mean((1, 3))
+
+
+def values_of_pair(lr: NDArray[np.float32], areas: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """Gain and offset of the input, and of the label, to the network's values."""
+    gain, offset = (float(v) for v in np.polyfit(areas.ravel(), lr.ravel(), 1))
     if gain <= 0:
         raise InputError("The label does not look like the input (negative correlation); register the pair first.")
-    low, high = np.percentile(lr, PERCENTILES)
-    scale = 255.0 / max(float(high - low), 1e-6)
-    return (
-        ((lr - low) * scale).astype(np.float32)[..., None],
-        ((hr * gain + offset - low) * scale).astype(np.float32)[..., None],
-    )
+    low, high = (float(v) for v in np.percentile(lr, PERCENTILES))
+    scale = 255.0 / max(high - low, 1e-6)
+    return scale, -low * scale, gain * scale, (offset - low) * scale

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from skimage.measure import block_reduce
 from dlm_fiji.errors import ConfigurationError, InputError
 from dlm_fiji.micrograph import is_image_file, open_image, to_array
 from dlm_fiji.settings import Settings, setting
+from dlm_fiji.training.simulated_fluorescence import scaled_label
 
-__all__ = ["LabelField", "read_label_fields", "read_test_fields", "sharpness"]
+__all__ = ["LabelField", "read_fluorescence_fields", "read_label_fields", "read_test_fields", "sharpness"]
 
 SHARP = 0.02
 """A label with a smaller share of its spectral energy above 0.4 of the sampling limit is soft."""
@@ -53,13 +55,31 @@ def read_label_fields(
     InputError
         There is no image, or one is too small or of another type than 8 bits.
     """
-    path = Path(source)
+    return _fields(Path(source), data, lambda file: read_label(file, channels), reduced)
+
+
+def read_fluorescence_fields(
+    source: str | os.PathLike[str], data: str | os.PathLike[str] | None = None
+) -> tuple[list[tuple[NDArray[np.float32], float]], list[NDArray[np.float32]]]:
+    """Sharp fluorescence images as labels, (H, W) with values 0 … 255 as ``scaled_label`` makes them.
+
+    Arguments, rules and errors as :func:`read_label_fields`; 8, 16 bits or float, reductions by whole numbers.
+    """
+    return _fields(Path(source), data, read_fluorescence, reduced_fluorescence)
+
+
+def _fields(
+    path: Path,
+    data: str | os.PathLike[str] | None,
+    read: Callable[[Path], NDArray],
+    reduce: Callable[[NDArray, float], NDArray],
+) -> tuple[list[tuple[NDArray, float]], list[NDArray]]:
+    """Labels with their weights and labels for validation, of either kind."""
     training, validation = [], []
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file() and is_image_file(p)):
-            image = read_label(file, channels)
-            if sharpness(image) < SHARP:
-                image = reduced(image, 2.0)
+            image = read(file)
+            image = reduce(image, 2.0 if sharpness(image) < SHARP else 1.0)
             border = int(image.shape[1] * 0.8)
             training.append((image[:, :border], float(np.sqrt(image.size))))
             validation.append(image[:, border:])
@@ -68,7 +88,7 @@ def read_label_fields(
         for entry in _entries(path):
             if entry.test:
                 continue
-            image = _cut(entry, base, channels)
+            image = _cut(entry, base, read, reduce)
             if entry.validation:
                 validation.append(image)
             else:
@@ -84,13 +104,19 @@ def read_test_fields(
     """The fields of a TOML list that are marked ``test``, by file name; arguments as `read_label_fields`."""
     path = Path(source)
     base = Path(data) if data is not None else path.parent
-    return {Path(entry.file).name: _cut(entry, base, channels) for entry in _entries(path) if entry.test}
+    return {
+        Path(entry.file).name: _cut(entry, base, lambda file: read_label(file, channels), reduced)
+        for entry in _entries(path)
+        if entry.test
+    }
 
 
-def _cut(entry: LabelField, base: Path, channels: int) -> NDArray[np.uint8]:
-    image = read_label(base / entry.file, channels)
+def _cut(
+    entry: LabelField, base: Path, read: Callable[[Path], NDArray], reduce: Callable[[NDArray, float], NDArray]
+) -> NDArray:
+    image = read(base / entry.file)
     image = image[slice(*(entry.rows or (None,))), slice(*(entry.columns or (None,)))]
-    return reduced(image, entry.reduce)
+    return reduce(image, entry.reduce)
 
 
 def _entries(path: Path) -> list[LabelField]:
@@ -114,9 +140,26 @@ def read_label(path: Path, channels: int) -> NDArray[np.uint8]:
     return np.repeat(array[..., :1], channels, 2)
 
 
+def read_fluorescence(path: Path) -> NDArray:
+    """A fluorescence image as (H, W), the mean of the colours of a coloured picture."""
+    array = to_array(open_image(path))
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        array = array[..., :3].mean(2, dtype=np.float32)
+    if array.ndim != 2:
+        raise InputError(f"{path} has the shape {array.shape}; a fluorescence label is one plane of one channel.")
+    return array
+
+
+def reduced_fluorescence(image: NDArray, factor: float) -> NDArray[np.float32]:
+    """The label that :func:`scaled_label` makes, reduced by a whole number."""
+    if not float(factor).is_integer():
+        raise ConfigurationError(f"Fluorescence labels are reduced by whole numbers, not by {factor:g}.")
+    return scaled_label(image, int(factor))
+
+
 def sharpness(image: NDArray) -> float:
-    """Share of the energy of the spectrum (green channel, mean removed) above 0.4 of the sampling limit."""
-    plane = image[..., min(1, image.shape[2] - 1)].astype(np.float32)
+    """Share of the energy of the spectrum (grey or green, mean removed) above 0.4 of the sampling limit."""
+    plane = (image if image.ndim == 2 else image[..., min(1, image.shape[2] - 1)]).astype(np.float32)
     plane = plane[: plane.shape[0] // 2 * 2, : plane.shape[1] // 2 * 2]
     window = np.hanning(plane.shape[0])[:, None] * np.hanning(plane.shape[1])
     energy = np.abs(np.fft.rfft2((plane - plane.mean()) * window)) ** 2

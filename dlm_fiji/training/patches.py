@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from torch import Tensor
 from dlm_fiji.errors import InputError
 from dlm_fiji.training.plan import TrainingSettings
 
-__all__ = ["BatchSource", "Pair", "PatchPairs", "extract_patches", "to_tensor", "to_unit"]
+__all__ = ["BatchSource", "Cutting", "Pair", "PatchPairs", "extract_patches", "to_tensor", "to_unit"]
 
-Pair = tuple[NDArray, NDArray]
+Pair = tuple[Any, Any]
+"""Low resolution and label: arrays, or images on the disk (``dlm_fiji.training.stored.StoredImage``)."""
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -39,12 +40,12 @@ class BatchSource(Protocol):
 
 @dataclass
 class PatchPairs:
-    """Patches in memory or memory-mapped, and how a step draws from them.
+    """Patches in memory, memory-mapped or read when needed, and how a step draws from them.
 
     Attributes
     ----------
     lr, hr
-        (N, h, w, C) and (N, H, W, C), uint8 or float32 in the network's values.
+        (N, h, w, C) and (N, H, W, C), uint8 or float32 in the network's values; arrays, or sequences of patches.
     size
         Patches of a batch.
     seed
@@ -55,8 +56,8 @@ class PatchPairs:
         Patches without content that were not taken.
     """
 
-    lr: NDArray
-    hr: NDArray
+    lr: NDArray | Sequence[NDArray]
+    hr: NDArray | Sequence[NDArray]
     size: int = 64
     seed: int = 1
     augment: bool = True
@@ -145,14 +146,15 @@ def extract_patches(
     Parameters
     ----------
     pairs
-        (low resolution (h, w[, C]), label (h·L, w·L[, C])) arrays, 8-bit or float, corners aligned. Split
-        them by area or slide before: patches of one field overlap.
+        (low resolution (h, w[, C]), label (h·L, w·L[, C])) arrays, 8-bit or float, corners aligned; or images on
+        the disk from ``open_region_reader``, of which patches are read when a step needs them. Split them by
+        area or slide before: patches of one field overlap.
     settings
         Patch, overlap, smallest contrast, batch, seed.
     scale
         L of the network.
     values
-        ``"unit"``: 8-bit or 0 … 1 (:func:`to_unit`). ``"as is"``: float in the network's own values already.
+        ``"unit"``: 8-bit or 0 … 1 (:func:`to_unit`). ``"as is"``: float in the network's own values (0 … 255).
 
     Raises
     ------
@@ -160,30 +162,31 @@ def extract_patches(
         Sizes that do not fit each other, or no patch with content.
     """
     settings = TrainingSettings.of(settings)
-    ratio = Fraction(scale).limit_denominator(16)
-    grid = ratio.denominator
-    patch = settings.patch // grid * grid
-    stride = max(grid, round(patch * (1 - settings.overlap)) // grid * grid)
-    edge = int(patch * ratio)
+    cut = Cutting.of(settings, scale)
+    if pairs and hasattr(pairs[0][0], "read"):
+        from dlm_fiji.training.stored import stored_patches
+
+        return stored_patches(pairs, settings, cut, values)
     found_lr, found_hr, left_out = [], [], 0
     for number, (lr, hr) in enumerate(pairs):
-        lr, hr = checked_pair(lr, hr, ratio, number, values)
-        for y in positions(lr.shape[0], patch, stride, grid):
-            for x in positions(lr.shape[1], patch, stride, grid):
-                top, left = int(y * ratio), int(x * ratio)
-                label = hr[top : top + edge, left : left + edge]
-                if label.shape[:2] != (edge, edge):
+        lr, hr = checked_pair(lr, hr, cut.ratio, number, values)
+        full = 255.0 if hr.dtype == np.uint8 or values == "as is" else 1.0
+        for y in cut.positions(lr.shape[0]):
+            for x in cut.positions(lr.shape[1]):
+                top, left = cut.label(y), cut.label(x)
+                label = hr[top : top + cut.edge, left : left + cut.edge]
+                if label.shape[:2] != (cut.edge, cut.edge):
                     continue
-                if contrast(label) < settings.min_contrast:
+                if contrast(label) < settings.min_contrast * full:
                     left_out += 1
                     continue
-                found_lr.append(lr[y : y + patch, x : x + patch])
+                found_lr.append(lr[y : y + cut.patch, x : x + cut.patch])
                 found_hr.append(label)
     if not found_lr:
-        reason = f"no field has {patch} pixels on a side"
-        if left_out:
-            reason = f"all {left_out} are without content"
-        raise InputError(f"There is no patch to train on: {reason}; give more fields or a smaller patch.")
+        raise no_patches(cut.patch, left_out)
+    for found in (found_lr, found_hr):
+        if len({patch.dtype for patch in found}) > 1:  # 8-bit fields beside others
+            found[:] = [patch / np.float32(255) if patch.dtype == np.uint8 else patch for patch in found]
     try:
         arrays = np.stack(found_lr), np.stack(found_hr)
     except ValueError:
@@ -192,36 +195,72 @@ def extract_patches(
     return PatchPairs(*arrays, settings.batch, settings.seed, settings.augment, left_out)
 
 
+@dataclass(frozen=True)
+class Cutting:
+    """Where patches lie in a field: ``patch`` pixels every ``stride``, on the grid where both images' pixels meet.
+
+    ``edge`` is the label's patch.
+    """
+
+    ratio: Fraction
+    patch: int
+    stride: int
+    edge: int
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, scale: float) -> Cutting:
+        """For a network that enlarges by ``scale``."""
+        ratio = Fraction(scale).limit_denominator(16)
+        grid = ratio.denominator
+        patch = settings.patch // grid * grid
+        stride = max(grid, round(patch * (1 - settings.overlap)) // grid * grid)
+        return cls(ratio, patch, stride, int(patch * ratio))
+
+    def positions(self, length: int) -> list[int]:
+        """Where patches start along an axis: every stride, and one more at the end where pixels remain."""
+        if length < self.patch:
+            return []
+        grid = self.ratio.denominator
+        last = (length - self.patch) // grid * grid
+        starts = list(range(0, last + 1, self.stride))
+        return starts if starts[-1] == last else [*starts, last]
+
+    def label(self, start: int) -> int:
+        """The label's pixel at a low-resolution one on the grid."""
+        return int(start * self.ratio)
+
+
+def no_patches(patch: int, left_out: int) -> InputError:
+    """The sentence where there is nothing to train on."""
+    reason = f"all {left_out} are without content" if left_out else f"no field has {patch} pixels on a side"
+    return InputError(f"There is no patch to train on: {reason}; give more fields or a smaller patch.")
+
+
 def checked_pair(lr: NDArray, hr: NDArray, ratio: Fraction, number: int, values: str) -> tuple[NDArray, NDArray]:
     """Both of a pair as (H, W, C) in kept values, or a sentence about what does not fit."""
     if values == "unit":
         lr, hr = to_unit(lr), to_unit(hr)
     else:
         lr, hr = (np.atleast_3d(np.asarray(image, np.float32)) for image in (lr, hr))
-    expected = tuple(float(n * ratio) for n in lr.shape[:2])
-    if any(abs(n - e) >= max(1, float(ratio)) for n, e in zip(hr.shape[:2], expected, strict=True)):
-        raise InputError(
-            f"Pair {number + 1}: the label has {hr.shape[1]}×{hr.shape[0]} pixels, expected are "
-            f"{expected[1]:g}×{expected[0]:g} ({float(ratio):g} × {lr.shape[1]}×{lr.shape[0]})."
-        )
-    if lr.shape[2] != hr.shape[2]:
-        text = f"Pair {number + 1}: {lr.shape[2]} channels in the image, {hr.shape[2]} in the label."
-        raise InputError(text)
+    check_sizes(lr.shape, hr.shape, ratio, number)
     return lr, hr
 
 
-def positions(length: int, patch: int, stride: int, grid: int) -> list[int]:
-    """Where patches start along an axis: every ``stride``, and one more at the end where pixels remain."""
-    if length < patch:
-        return []
-    last = (length - patch) // grid * grid
-    starts = list(range(0, last + 1, stride))
-    return starts if starts[-1] == last else [*starts, last]
+def check_sizes(low: tuple[int, ...], label: tuple[int, ...], ratio: Fraction, number: int) -> None:
+    """A sentence where the label is not L times the low-resolution image, or has other channels."""
+    expected = tuple(float(n * ratio) for n in low[:2])
+    if any(abs(n - e) >= max(1, float(ratio)) for n, e in zip(label[:2], expected, strict=True)):
+        raise InputError(
+            f"Pair {number + 1}: the label has {label[1]}×{label[0]} pixels, expected are "
+            f"{expected[1]:g}×{expected[0]:g} ({float(ratio):g} × {low[1]}×{low[0]})."
+        )
+    channels = [shape[2] if len(shape) == 3 else 1 for shape in (low, label)]
+    if channels[0] != channels[1]:
+        raise InputError(f"Pair {number + 1}: {channels[0]} channels in the image, {channels[1]} in the label.")
 
 
 def contrast(image: NDArray) -> float:
-    """Standard deviation of the luminance of (H, W, C), full scale 1 (uint8: 255; float labels: as they "
-    "are)."""
+    """Standard deviation of the luminance of (H, W, C), in the image's values."""
     grey = image.astype(np.float32)
     grey = grey @ LUMINANCE if image.shape[2] == 3 else grey.mean(2)
-    return float(grey.std()) / (255.0 if image.dtype == np.uint8 else 1.0)
+    return float(grey.std())

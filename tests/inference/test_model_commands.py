@@ -110,3 +110,60 @@ def test_models_lists_and_recommends(tmp_path, call, model, monkeypatch):
     monkeypatch.setattr(model_files, "_shipped_places", list)
     with pytest.raises(Exception, match="No models"):
         call(models.command)
+
+
+def fluorescent(path, seed=0, shape=(200, 240)):
+    """A sharp 16-bit plane of lines on a dark background."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    values = 300 + 9000 * (np.sin(x / 4 + np.sin(y / 9) + seed) > 0.8) + rng.normal(0, 60, shape)
+    save_image(from_array(values.astype(np.uint16), 0.1), path)
+
+
+def test_gan_from_sharp_labels_alone_and_resumed(tmp_path, call):
+    fluorescent(tmp_path / "labels" / "one.tif")
+    fluorescent(tmp_path / "labels" / "two.tif", 1)
+    common = ("--simulate", tmp_path / "labels", "--preset", "widefield-gan", "--init-from", "fluorescence-x2-gan")
+    common += ("--set", "batch=2", "--set", "patch=32", "--set", "crop=64", "--set", "validation_patches=2")
+    common += ("--set", "na=0.4,0.6", "--set", "validate_every=1", "--set", "keep=last", "--set", "device=cpu")
+    common += ("--set", "discriminator=fast")
+    call(train.command, tmp_path / "whole", *common, "--set", "steps=3")
+    call(train.command, tmp_path / "parts", *common, "--set", "steps=2")
+    call(train.command, tmp_path / "parts", *common, "--set", "steps=3", "--resume")
+    whole, parts = (load_model(tmp_path / name / "model") for name in ("whole", "parts"))
+    assert whole.sha256 == parts.sha256
+    assert whole.sha256 != load_model("fluorescence-x2-gan").sha256
+    assert whole.card.na == (0.4, 0.6)
+    assert whole.card.pixel_um == pytest.approx((0.216, 0.216))
+    assert whole.card.normalisation == "percentile"
+    with pytest.raises(ConfigurationError, match=r"multiple of \d+ px"):
+        call(train.command, tmp_path / "odd", *common, "--set", "patch=34")
+    with pytest.raises(ConfigurationError, match=r"1, 2, 3 or 4, not by 2\.5"):
+        call(train.command, tmp_path / "odd", *common[:4], "--scale", "2.5")
+
+
+@pytest.mark.parametrize("preset", ["brightfield", "widefield-gan"])
+def test_pairs_in_zarr_give_the_same_model(tmp_path, call, preset):
+    rng = np.random.default_rng(0)
+    gan = preset == "widefield-gan"
+    for k in range(2):
+        label = rng.integers(0, 255, (96, 112) if gan else (100, 120, 3), np.uint8)
+        label[:, :20] = 7
+        if gan:
+            low = label.reshape(48, 2, 56, 2).mean((1, 3)).astype(np.uint8)
+        else:
+            low = label[::5, ::5].repeat(2, 0).repeat(2, 1)
+        for kind, image in (("hr", label), ("lr", low)):
+            for folder, ending in (("tiff", ".tif"), ("zarr", ".ome.zarr")):
+                (tmp_path / folder / kind).mkdir(parents=True, exist_ok=True)
+                save_image(from_array(image), tmp_path / folder / kind / f"{k}{ending}")
+    quick = ("--preset", preset, "--set", "steps=2", "--set", "batch=2", "--set", "device=cpu", "--set", "keep=last")
+    if gan:
+        quick += ("--init-from", "fluorescence-x2", "--set", "discriminator=fast")
+    quick += ("--set", "patch=16") if gan else ("--set", "patch=12")
+    for folder in ("tiff", "zarr"):
+        call(train.command, tmp_path / folder / "out", "--pairs", tmp_path / folder, *quick)
+    one, two = (load_model(tmp_path / folder / "out" / "model") for folder in ("tiff", "zarr"))
+    for a, b in zip(one.network.parameters(), two.network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)

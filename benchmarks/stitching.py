@@ -1,14 +1,15 @@
 """Stitching: the same simulated scan through every engine at hand, time and error side by side.
 
     python benchmarks/stitching.py --image slide.svs            # our engine and the peers that are installed
+    python benchmarks/stitching.py --image slide.svs --peer-python peers/bin/python --timeout 900
     python benchmarks/stitching.py --image slide.svs --fiji /path/to/Fiji.app
     python benchmarks/stitching.py --image slide.svs --mosaic 25000      # tile files to one OME-TIFF: memory and time
 
 The scan is cut from the image at positions known to a fraction of a pixel (quintic spline), with a rotated stage,
-vignetting and noise. Peers: m2stitch, ashlar, multiview-stitcher, Fiji's Grid/Collection stitching; what is missing
-or fails is said. "by content": tiles whose position does not come from the stage; errors are taken over
-the tiles that overlap a neighbour with contrast, after removing the common offset. CPU is the process time (all
-threads); on a busy machine it is the fairer number.
+vignetting and noise. Peers: m2stitch, ashlar, multiview-stitcher, Fiji's Grid/Collection stitching, each in a process
+of its own (they may live in another environment); what is missing, fails or takes too long is said. "by content": tiles
+whose position does not come from the stage; errors are taken over the tiles that overlap a neighbour with contrast,
+after removing the common offset. CPU is the process time (all threads); on a busy machine it is the fairer number.
 """
 
 from __future__ import annotations
@@ -137,33 +138,82 @@ def multiview_stitcher(tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(at), np.ones(len(tiles), bool)
 
 
-def fiji(tiles: np.ndarray, home: str) -> tuple[np.ndarray, np.ndarray]:
-    from dlm_fiji.fiji import start
+def fiji(tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Fiji of ``DLM_FIJI_HOME``, its start included."""
     from dlm_fiji.fiji.stitching import stitch
 
-    start(home)
     mosaic = stitch(tiles, grid=(ROWS, COLS), overlap=1 - STEP / SIDE)
     return mosaic.positions, ~mosaic.placed_by_stage
+
+
+PEERS = {"m2stitch": m2stitch, "ashlar": ashlar, "multiview-stitcher": multiview_stitcher, "Fiji Grid/Collection": fiji}
+
+
+def as_peer(name: str, folder: Path) -> None:
+    """What the child process does: tiles from the folder, positions and times into it."""
+    tiles = np.load(folder / "tiles.npy")
+    wall, cpu = time.perf_counter(), _cpu()
+    try:
+        positions, placed = PEERS[name](tiles)
+    except Exception as error:  # a peer that is missing or fails is a result too
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    times = time.perf_counter() - wall, _cpu() - cpu
+    np.savez(folder / "found.npz", positions=positions, placed=placed, times=times)
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of those it started and waited for."""
+    return sum(os.times()[:4])
+
+
+def report_peer(name: str, tiles: np.ndarray, true: np.ndarray, content: np.ndarray, python: str, limit: float) -> None:
+    """Run one peer in a process of its own, for at most ``limit`` s."""
+    import subprocess
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "tiles.npy", tiles)
+        command = [python, __file__, "--peer", name, "--scan", folder]
+        try:
+            done = subprocess.run(command, timeout=limit, stderr=subprocess.PIPE, text=True, check=False)
+        except subprocess.TimeoutExpired:
+            print(f"{name:28s} not measured: not done after {limit:.0f} s")
+            return
+        if done.returncode:
+            words = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
+            print(f"{name:28s} not measured: {words[-1]}")
+            return
+        with np.load(Path(folder) / "found.npz") as found:
+            show(name, found["positions"], found["placed"], *found["times"], true, content)
 
 
 def report(
     name: str, run: Callable[[], tuple[np.ndarray, np.ndarray]], true: np.ndarray, content: np.ndarray, repeat: int
 ) -> None:
     walls, cpus = [], []
-    try:
-        for _ in range(repeat):
-            wall, cpu = time.perf_counter(), time.process_time()
-            positions, placed = run()
-            walls.append(time.perf_counter() - wall)
-            cpus.append(time.process_time() - cpu)
-    except Exception as error:  # a peer that is missing or fails is a result too
-        print(f"{name:28s} not measured: {type(error).__name__}: {error}")
-        return
+    for _ in range(repeat):
+        wall, cpu = time.perf_counter(), time.process_time()
+        positions, placed = run()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    show(name, positions, placed, min(walls), min(cpus), true, content)
+
+
+def show(
+    name: str,
+    positions: np.ndarray,
+    placed: np.ndarray,
+    wall: float,
+    cpu: float,
+    true: np.ndarray,
+    content: np.ndarray,
+) -> None:
     which = content & placed
     off = positions - true
     error = np.linalg.norm(off - np.median(off[which], axis=0), axis=1)
     print(
-        f"{name:28s} wall {min(walls):7.2f} s  CPU {min(cpus):7.2f} s  by content {int(placed.sum()):3d}/{len(placed)}"
+        f"{name:28s} wall {wall:7.2f} s  CPU {cpu:7.2f} s  by content {int(placed.sum()):3d}/{len(placed)}"
         f"  error px: RMS {np.sqrt((error[which] ** 2).mean()):.3f} median {np.median(error[which]):.3f}"
         f" max {error[which].max():.2f}"
     )
@@ -245,9 +295,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeat", type=int, default=3, help="runs of our engine; the best time counts")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--peer-python", default=sys.executable, help="Python of the environment that has the peers")
+    parser.add_argument("--timeout", type=float, default=600.0, help="for each peer, s")
+    parser.add_argument("--peer", choices=PEERS, help=argparse.SUPPRESS)
+    parser.add_argument("--scan", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--mosaic", type=int, metavar="SIDE", help="only this: tile files to a file of SIDE² px")
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    if args.peer:
+        as_peer(args.peer, args.scan)
+        return
+    if args.fiji:
+        os.environ["DLM_FIJI_HOME"] = args.fiji
     if args.mosaic:
         if args.image is None:
             parser.error("--mosaic needs a colour --image")
@@ -271,13 +330,12 @@ def main() -> None:
     report("dlm_fiji, flat field", lambda: ours(tiles, flat_field="estimate"), true, content, args.repeat)
     shares(tiles)
     if not args.no_peers:
-        report("m2stitch", lambda: m2stitch(tiles), true, content, 1)
-        report("ashlar", lambda: ashlar(tiles), true, content, 1)
-        report("multiview-stitcher", lambda: multiview_stitcher(tiles), true, content, 1)
-        if args.fiji:
-            report("Fiji Grid/Collection", lambda: fiji(tiles, args.fiji), true, content, 1)
-        else:
-            print("Fiji Grid/Collection         not measured: no Fiji folder given (--fiji)")
+        for name in PEERS:
+            if name.startswith("Fiji") and not args.fiji:
+                print(f"{name:28s} not measured: no Fiji folder given (--fiji)")
+                continue
+            python = sys.executable if name.startswith("Fiji") else args.peer_python
+            report_peer(name, tiles, true, content, python, args.timeout)
 
 
 if __name__ == "__main__":

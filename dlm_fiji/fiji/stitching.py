@@ -35,7 +35,8 @@ FUSION = {"linear": "Linear Blending", "average": "Average", "maximum": "Max. In
 
 #: Settings of the native engine that the plugin has no counterpart for.
 NATIVE_ONLY = (
-    "search", "wide", "peaks", "outlier", "sigma", "coarsest_side", "flat_field", "interpolation", "lens", "threads",
+    "search", "wide", "peaks", "outlier", "sigma", "coarsest_side", "channels", "flat_field", "interpolation", "lens",
+    "threads",
 )  # fmt: skip
 
 _LINK = re.compile(

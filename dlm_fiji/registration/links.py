@@ -200,10 +200,17 @@ class LinkFinder:
         self, first: np.ndarray, second: np.ndarray, expected: np.ndarray, search: np.ndarray
     ) -> ShiftFit | None:
         candidates = correlation_peaks(first, second, expected, search, self._peaks)
-        # a peak that correlates far less than the best is no rival: half a pixel off costs less than that
-        rivals = [lag for r, lag in candidates[:3] if r > candidates[0][0] - 0.15]
-        fits = [refine_shift(first, second, lag, sigma=self._sigma, tolerance=0.02) for lag in rivals]
-        return max((fit for fit in fits if fit is not None), key=lambda fit: fit.correlation, default=None)
+        best: ShiftFit | None = None
+        for r, lag in candidates[:3]:
+            # a peak that correlates far less than the best is no rival: half a pixel off costs less than that
+            if r < candidates[0][0] - 0.15 or (best is not None and r < best.correlation - 0.15):
+                continue
+            if best is not None and np.abs(lag - best.shift).max() < 2:
+                continue  # another sample of the same peak
+            fit = refine_shift(first, second, lag, sigma=self._sigma, tolerance=0.02)
+            if fit is not None and (best is None or fit.correlation > best.correlation):
+                best = fit
+        return best
 
     def convincing(self, fit: ShiftFit | None) -> TypeGuard[ShiftFit]:
         """Whether a fit correlates enough, and its shift is determined in both directions."""

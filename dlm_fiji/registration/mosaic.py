@@ -70,6 +70,9 @@ class Mosaic:
         ``links`` and ``positions`` then are of the corrected tiles.
     local_deviation
         Median distance in px of local shifts within the overlaps from their link's; None where it was not looked at.
+    channels
+        Each channel as a mosaic of its own, where every channel was stitched by its own content; :attr:`image` is
+        made of them. ``positions`` and ``links`` then are the reference channel's.
     fusion, interpolation
         How :attr:`image` is fused.
     seconds
@@ -85,6 +88,7 @@ class Mosaic:
     layout: str = ""
     lens: LensModel | None = None
     local_deviation: float | None = None
+    channels: list[Mosaic] = field(default_factory=list)
     fusion: str = "linear"
     interpolation: str = "cubic"
     seconds: dict[str, float] = field(default_factory=dict)
@@ -92,13 +96,18 @@ class Mosaic:
     @property
     def origin(self) -> np.ndarray:
         """(2,) int: the position of the fused image's pixel (0, 0)."""
-        return mosaic_extent(self.positions, self.tiles.shape)[0]
+        return self._extent[0]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the fused image, (H, W) or (H, W, C)."""
-        size = mosaic_extent(self.positions, self.tiles.shape)[1]
-        return (*(int(n) for n in size), *self.tiles.shape[2:])
+        return (*(int(n) for n in self._extent[1]), *self.tiles.shape[2:])
+
+    @property
+    def _extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """First pixel and size of what all channels cover."""
+        positions = [channel.positions for channel in self.channels] or [self.positions]
+        return mosaic_extent(np.concatenate(positions), self.tiles.shape)
 
     @cached_property
     def image(self) -> np.ndarray:
@@ -116,15 +125,19 @@ class Mosaic:
         height, width = self.shape[:2]
         y0, y1, _ = (rows or slice(None)).indices(height)
         x0, x1, _ = (cols or slice(None)).indices(width)
-        return fuse_region(
-            self.tiles,
-            self.positions - self.origin,
-            (y0, x0),
-            (max(0, y1 - y0), max(0, x1 - x0)),
-            fusion=self.fusion,
-            interpolation=self.interpolation,
-            lens=self.lens,
-        )
+        parts = [
+            fuse_region(
+                mosaic.tiles,
+                mosaic.positions - self.origin,
+                (y0, x0),
+                (max(0, y1 - y0), max(0, x1 - x0)),
+                fusion=self.fusion,
+                interpolation=self.interpolation,
+                lens=mosaic.lens,
+            )
+            for mosaic in self.channels or [self]
+        ]
+        return np.stack(parts, axis=-1) if self.channels else parts[0]
 
     def save(self, path: str | os.PathLike[str], pixel_um: float | None = None, stripe: int = 1024) -> Path:
         """Fuse into a pyramidal OME-TIFF (``.ome.tif``) or OME-Zarr (``.ome.zarr``), stripe by stripe.
@@ -171,6 +184,9 @@ class Mosaic:
             "residual_rms_px": float(np.sqrt(np.mean(np.square(residuals)))) if residuals else None,
             "residual_max_px": float(max(residuals)) if residuals else None,
             "correlation_median": float(np.median([link.correlation for link in used])) if used else None,
+            "channels_apart_px": [
+                float(np.median(np.linalg.norm(own.positions - self.positions, axis=1))) for own in self.channels
+            ],
             "local_deviation_px": self.local_deviation,
             "lens": None if self.lens is None else self.lens.summary(),
             "seconds": self.seconds,

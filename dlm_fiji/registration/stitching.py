@@ -14,6 +14,7 @@ import os
 import time
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 
 from dlm_fiji.errors import InputError
@@ -66,6 +67,11 @@ class StitchSettings(Settings):
     )
     coarsest_side: int = setting(192, "Tile side at which the first search is done", unit="px", ge=32)
     channel: int | None = setting(None, "Reference channel; by default grey (luma of RGB, else the mean)", ge=0)
+    channels: Literal["together", "each"] = setting(
+        "together",
+        "together: the reference channel places all; each: every channel is placed by its own content, for channels "
+        "that were scanned one after the other, and as a whole laid on the reference channel",
+    )
     flat_field: Literal["links", "estimate", "none"] = setting(
         "links",
         "links: one flat field is estimated from nine tiles or more and used for measuring alone; estimate: the "
@@ -147,8 +153,28 @@ def stitch(
         seconds["flat_field"] = time.perf_counter() - started
     mosaic = _solve(measured, stage, pairs, s)
     mosaic.tiles, mosaic.layout = source, layout
+    if s.channels == "each" and len(source.shape) == 3:
+        mosaic.channels = [_own_channel(mosaic, c, measured, stage, pairs, s) for c in range(source.shape[2])]
     mosaic.seconds = {**seconds, **mosaic.seconds, "total": time.perf_counter() - started}
     return mosaic
+
+
+def _own_channel(
+    mosaic: Mosaic,
+    channel: int,
+    measured: TileSource,
+    stage: np.ndarray,
+    pairs: list[tuple[int, int]],
+    s: StitchSettings,
+) -> Mosaic:
+    """One channel by its own content; tiles that it does not hold lie where the reference channel has them."""
+    own = _solve(measured, stage, pairs, StitchSettings.of(s, channel=channel))
+    both = ~(own.placed_by_stage | mosaic.placed_by_stage)
+    if both.any():
+        own.positions += np.median(mosaic.positions[both] - own.positions[both], axis=0)
+    own.positions = np.where(own.placed_by_stage[:, None], mosaic.positions, own.positions)
+    own.tiles, own.layout = mosaic.tiles.only(channel), mosaic.layout
+    return own
 
 
 def nominal_positions(
@@ -164,17 +190,24 @@ def _estimated(source: TileSource, s: StitchSettings) -> np.ndarray | None:
     """The tiles' flat field: of the grey image where it only serves measuring, of each colour otherwise."""
     from dlm_fiji.microscope import estimate_flat_field
 
+    height, width = source.shape[:2]
+    factor = max(1, max(height, width) // 128)
+
     def read(index: int) -> np.ndarray:
         if s.flat_field == "estimate":
             return source.read(index)
-        grey = source.grey(index, s.channel)
+        # the field is smooth, and its estimate takes blocks of pixels anyway
+        grey = cv2.resize(
+            source.grey(index, s.channel), (width // factor, height // factor), interpolation=cv2.INTER_AREA
+        )
         # in the tiles' own type, which says where a pixel is saturated
         return np.rint(grey).astype(source.dtype) if source.dtype.kind in "ui" else grey
 
     try:
-        return estimate_flat_field(read(index) for index in _spread(len(source), 36))
+        flat = estimate_flat_field(read(index) for index in _spread(len(source), 36))
     except InputError:
         return None  # black tiles have no flat field; stitching says what it can say about them
+    return flat if flat.shape[:2] == (height, width) else cv2.resize(flat, (width, height))
 
 
 def _spread(count: int, most: int) -> list[int]:
@@ -255,7 +288,7 @@ def _lens(
 
     seen = None
     if s.lens == "auto":
-        few = local([kept[k] for k in _spread(len(kept), 8)], max(5, 40 // len(kept)))
+        few = local([kept[k] for k in _spread(len(kept), 8)], max(3, 40 // len(kept)))
         seen = few.spread()
         if not few.bent():
             return None, seen

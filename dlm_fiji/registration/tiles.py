@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -83,11 +84,13 @@ class TileSource:
         if isinstance(tiles, (str, os.PathLike)):
             raise InputError(f"Tiles are an array (N, H, W[, C]) or a list of files, not the single path {tiles}.")
         self._tiles: Sequence[Any] = tiles
+        self._only: int | None = None
         if len(tiles) == 0:
             raise InputError("There are no tiles to stitch.")
         self.names = [_name(tile) or f"tile {i}" for i, tile in enumerate(tiles)]
         first = self.read(0)
         self.shape: tuple[int, ...] = first.shape
+        self._stored = first.shape
         self.dtype = first.dtype
         if first.ndim not in (2, 3):
             raise InputError(f"A tile is (H, W) or (H, W, C); {self.names[0]} has shape {first.shape}.")
@@ -119,16 +122,25 @@ class TileSource:
         """Tile ``index`` as it was given."""
         tile = self._tiles[index]
         image = read_tile(tile) if _name(tile) else np.asarray(tile)
-        if hasattr(self, "shape"):
-            if image.shape != self.shape:
+        if hasattr(self, "_stored"):
+            if image.shape != self._stored:
                 raise InputError(
-                    f"{self.names[index]} has shape {image.shape}, {self.names[0]} {self.shape}; all tiles must agree."
+                    f"{self.names[index]} has shape {image.shape}, {self.names[0]} {self._stored}; "
+                    "all tiles must agree."
                 )
             if image.dtype != self.dtype:
                 raise InputError(
                     f"{self.names[index]} is {image.dtype}, {self.names[0]} {self.dtype}; all tiles must agree."
                 )
-        return image
+        return image if self._only is None else image[..., self._only]
+
+    def only(self, channel: int) -> TileSource:
+        """The same tiles with one channel alone, (H, W)."""
+        view = copy.copy(self)
+        view._only, view.shape = channel, self.shape[:2]
+        if self.flat_field is not None:
+            view.flat_field = self.flat_field[..., min(channel, self.flat_field.shape[-1] - 1)]
+        return view
 
     def corrected(self, index: int) -> np.ndarray:
         """Tile ``index`` divided by the flat field, float32 (as given where there is no flat field)."""

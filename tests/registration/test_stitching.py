@@ -158,6 +158,26 @@ def test_colour_tiles_and_a_reference_channel(cut):
     assert blind.placed_by_stage.all()
 
 
+def test_each_channel_by_its_own(cut):
+    """Two channels scanned one after the other: the stage errs anew, and each channel keeps its own positions."""
+    (first, true), (second, again) = scan(cut, 2, 3), scan(cut, 2, 3, seed=1)
+    blank = np.full_like(first, 1000)
+    colour = np.stack([first, second, blank], axis=-1)
+    mosaic = stitch(colour, grid=(2, 3), overlap=0.2, channel=0, channels="each")
+    a, b, c = mosaic.channels
+    assert errors(a, true).max() < 0.03
+    assert errors(b, again).max() < 0.03
+    assert np.abs(np.median(a.positions - b.positions, axis=0)).max() < 1e-9
+    np.testing.assert_array_equal(c.positions, mosaic.positions)
+    assert mosaic.summary()["channels_apart_px"][1] > 1
+    assert mosaic.image.shape == mosaic.shape
+    part = mosaic.image[: b.shape[0] - 20, : b.shape[1] - 20, 1]
+    offset = b.origin - mosaic.origin
+    own = b.image[: part.shape[0] - offset[0], : part.shape[1] - offset[1]]
+    np.testing.assert_array_equal(part[offset[0] :, offset[1] :], own)
+    assert stitch(first, grid=(2, 3), overlap=0.2, channels="each").channels == []
+
+
 @pytest.mark.parametrize("fusion", ["linear", "average", "maximum", "none"])
 def test_fusion_of_equal_tiles_is_the_tile(fusion):
     tiles = np.full((4, 40, 40), 77, np.uint8)

@@ -9,6 +9,10 @@ label's pixels) and with --keep-scale (reduced before each further pass). Printe
 and the root mean square change against the pass before, in grey levels. Last, the sharp input: blood smears that no
 training saw, reduced 2.5 times by areas, enhanced, against the smears themselves. FOLDER as for brightfield_model.py.
 
+That a further pass enlarges again is what 000 does: its Table S3 has 1.193 s for one pass on 2048² pixels and
+8.343 s for two, 7.0 times as long; a second pass on an image 2.5² times as large takes 7.25 times as long in all, one
+on the input's size twice. Its benefit is shown there by pictures of real 40x/0.95 images, without a number.
+
 Measured with brightfield-x2.5 on four unseen fields: the change halves or falls by a third from the second pass to
 the third (5-11, then 3-7 grey levels), but away from the label: one pass is best everywhere (SSIM 0.805-0.926, two
 passes lose 0.000-0.038, three 0.042-0.078), as the network has learnt to undo one blur, and it undoes it again. With

@@ -88,8 +88,9 @@ def predict(
 
     Notes
     -----
-    Self-feeding: Rivenson et al. 2017, doi:10.1364/OPTICA.4.001437, figs. S5 and S6. With the shipped
-    brightfield-x2.5 one pass is closest to the label; further ones sharpen too far
+    Self-feeding: Rivenson et al. 2017, doi:10.1364/OPTICA.4.001437, figs. S5 and S6; the times of its Table S3
+    say that the second pass enlarges again. The benefit shown there is not reproduced by the shipped
+    brightfield-x2.5: one pass is closest to the label, further ones sharpen too far
     (``benchmarks/self_feeding.py``).
     """
     if settings is not None:  # an argument left at its default does not overrule the settings

@@ -36,7 +36,9 @@ class FluorescenceSimulation(Settings):
     scale: int = setting(2, "camera pixel in label pixels", ge=1, le=4)
     na: Range = setting((0.5, 0.85), "numerical aperture; at 0.6 µm a blur of sigma 2.3 to 1.4 label pixels")
     wavelength_um: Range = setting((0.5, 0.65), "emission", unit="µm")
-    halo: Range = setting((0.0, 0.5), "share of the light in a wide Gaussian: defocus and scatter of thick specimens")
+    halo: Range = setting(
+        (-0.2, 0.5), "share of the light in a wide Gaussian: haze of thick specimens; below 0 counts as none"
+    )
     halo_um: Range = setting((0.5, 3.5), "its sigma, logarithmic", unit="µm")
     photons: Range = setting((300.0, 200_000.0), "photons at full scale, logarithmic", unit="photons")
     read_noise: Range = setting((0.5, 4.0), "camera noise (sigma)", unit="photons")
@@ -132,7 +134,7 @@ def recorded(label: NDArray, simulation: FluorescenceSimulation, rng: np.random.
     padded = np.pad(label, MARGIN, mode="reflect")
     pixel = simulation.label_pixel_um
     transfer = optical_transfer(padded.shape, pixel, float(na), float(wavelength))
-    share, width = rng.uniform(*simulation.halo), np.exp(rng.uniform(*np.log(simulation.halo_um)))
+    share, width = max(0.0, rng.uniform(*simulation.halo)), np.exp(rng.uniform(*np.log(simulation.halo_um)))
     square = fft.fftfreq(padded.shape[0], pixel)[:, None] ** 2 + fft.rfftfreq(padded.shape[1], pixel)[None] ** 2
     transfer = (1 - share) * transfer + share * np.exp(-2 * np.pi**2 * width**2 * square)
     blurred = fft.irfft2(fft.rfft2(padded) * transfer, padded.shape)[MARGIN:-MARGIN, MARGIN:-MARGIN]

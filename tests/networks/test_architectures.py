@@ -278,7 +278,7 @@ def test_generator_that_keeps_means(scale):
     keeping.load_state_dict(plain.state_dict())
     assert plain.config == {"scale": scale, "widths": [4, 8], "channels": 1}
     assert FluorescenceGenerator(**keeping.config).keep_means == 5
-    assert keeping.receptive_radius == plain.receptive_radius + 3
+    assert keeping.receptive_radius == plain.receptive_radius + 2 * 5
     image = 100 * torch.rand(1, 1, 40, 48)
     with torch.no_grad():
         before, after = plain(image), keeping(image)
@@ -291,3 +291,13 @@ def test_generator_that_keeps_means(scale):
     assert (means(after, scale) - asked).abs().max() < 0.1 * wrong
     with pytest.raises(ValueError, match="odd"):
         FluorescenceGenerator(2, (4, 8), keep_means=4)
+
+
+def test_lacking_light_is_shared_out_in_proportion():
+    """A bright line in the dark that the network made too faint gets its light back; the dark stays dark."""
+    network = FluorescenceGenerator(1, (4,), keep_means=9)
+    image = torch.zeros(1, 1, 40, 40)
+    image[..., 20] = 100
+    after = network._with_means_of(image, 0.6 * image)
+    assert after[..., 10:30, 20].min() > 80  # 64 if it were spread evenly
+    assert after[..., 10:30, 12:17].max() < 2

@@ -25,8 +25,11 @@ def command(
     kind: Annotated[
         Literal["auto", "brightfield", "fluorescence"], typer.Option(help="Auto: a colour image is bright field.")
     ] = "auto",
-    na: Annotated[float | None, typer.Option(help="Numerical aperture of the objective (bright field).")] = None,
-    condenser_na: Annotated[float | None, typer.Option(help="Numerical aperture of the condenser.")] = None,
+    na: Annotated[float | None, typer.Option(help="Numerical aperture of the objective.")] = None,
+    condenser_na: Annotated[
+        float | None, typer.Option(help="Numerical aperture of the condenser (bright field).")
+    ] = None,
+    wavelength: Annotated[float | None, typer.Option(help="Emission wavelength in µm (fluorescence).")] = None,
     sigma: Annotated[
         float | None, typer.Option(help="Width of the point spread function in label pixels (fluorescence).")
     ] = None,
@@ -38,7 +41,9 @@ def command(
     if (_kind(image, model) if kind == "auto" else kind) == "fluorescence":
         from dlm_fiji.pipeline.comparing_fluorescence import compare_fluorescence_image
 
-        print(compare_fluorescence_image(image, label, out, model, iterations or 300, sigma, pixel, line))
+        print(
+            compare_fluorescence_image(image, label, out, model, iterations or 300, sigma, pixel, line, na, wavelength)
+        )
         return
     from dlm_fiji.pipeline.comparing import compare_image
     from dlm_fiji.pipeline.configuration import DeconvolveSettings

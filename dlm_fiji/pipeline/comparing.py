@@ -40,6 +40,7 @@ def compare_image(
     optics: DeconvolveSettings | None = None,
     pixel_um: float | None = None,
     command: str = "",
+    tolerance: float | None = None,
 ) -> Path:
     """Compare bicubic, Richardson-Lucy at its best and a model on one bright-field image with a label.
 
@@ -55,6 +56,8 @@ def compare_image(
         Of the low-resolution image, for Richardson-Lucy.
     pixel_um
         Pixel of the image, where the file does not say.
+    tolerance
+        Of :class:`~dlm_fiji.steps.TrustSettings`.
 
     Returns
     -------
@@ -66,6 +69,7 @@ def compare_image(
         The label is not in the image, is the image itself, or a pixel size is missing.
     """
     started = time.perf_counter()
+    trusting = TrustSettings.of(None, **({} if tolerance is None else {"tolerance": tolerance}))
     network = load_model(model)
     scale = network.scale
     optics = optics or DeconvolveSettings()
@@ -126,7 +130,7 @@ def compare_image(
             found.corner,
             {"label": pair.hr, **controls},
             found.corner,
-            TrustSettings(),
+            trusting,
             facts[""],
         )
     except InputError as error:

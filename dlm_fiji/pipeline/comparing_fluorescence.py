@@ -15,6 +15,7 @@ from dlm_fiji.inference import Model, load_model
 from dlm_fiji.micrograph import check_content, from_array, open_image, pixel_size_um, to_array, write_json
 from dlm_fiji.pipeline.area import save_area, save_table
 from dlm_fiji.pipeline.run_folder import RunFolder
+from dlm_fiji.pipeline.trusting import write_trust
 from dlm_fiji.registration.sampling import resample
 from dlm_fiji.report import write_report
 from dlm_fiji.steps.enhancement import enhance
@@ -25,6 +26,7 @@ from dlm_fiji.steps.fluorescence_area import (
     search_fluorescence,
     unit_label,
 )
+from dlm_fiji.steps.fluorescence_trust import FluorescenceCamera, FluorescenceTrustSettings, gaussian_lens, optical_psf
 
 __all__ = ["compare_fluorescence_image"]
 
@@ -38,6 +40,9 @@ def compare_fluorescence_image(
     sigma: float | None = None,
     pixel_um: float | None = None,
     command: str = "",
+    na: float | None = None,
+    wavelength_um: float | None = None,
+    tolerance: float | None = None,
 ) -> Path:
     """Compare the image as it is, Richardson-Lucy at its best and a model with the label; returns the report's page.
 
@@ -55,13 +60,20 @@ def compare_fluorescence_image(
         Of Richardson-Lucy: largest number tried, and width of its point spread function in label pixels.
     pixel_um
         Pixel of the image, where the file does not say.
+    na, wavelength_um
+        Numerical aperture and emission wavelength, both or none: by them the result is judged without the label.
+        Without them ``sigma`` is used, or a Gaussian is fitted.
+    tolerance
+        Of :class:`~dlm_fiji.steps.FluorescenceTrustSettings`.
 
     Raises
     ------
     InputError
-        The sizes do not belong together, one is empty, has several channels, or is the other; the model does not fit.
+        The sizes do not belong together, one is empty, has several channels, or is the other; the model does not fit;
+        of aperture, wavelength and pixel only some are known.
     """
     started = time.perf_counter()
+    trusting = FluorescenceTrustSettings.of(None, **({} if tolerance is None else {"tolerance": tolerance}))
     network = None if model is None else load_model(model)
     taken = open_image(image)
     low, high = _plane(taken, image), _plane(open_image(label), label)
@@ -71,6 +83,7 @@ def compare_fluorescence_image(
     size = pixel_size_um(taken)
     pixel = size[0] if size is not None else pixel_um
     fine = None if pixel is None else pixel / ratio
+    camera = _camera(low, ratio, pixel, na, wavelength_um, sigma)
     truth = unit_label(high)
     enlarged = low if ratio == 1 else resample(low, ratio, "linear")
     run = RunFolder(out)
@@ -78,7 +91,14 @@ def compare_fluorescence_image(
     run.begin(
         preset="compare",
         command=command,
-        settings={"image": str(image), "label": str(label), "iterations": iterations, "sigma_px": sigma},
+        settings={
+            "image": str(image),
+            "label": str(label),
+            "iterations": iterations,
+            "sigma_px": sigma,
+            "na": na,
+            "wavelength_um": wavelength_um,
+        },
         simulated=False,
         model=None if network is None else {"name": network.name, "sha256": network.sha256},
         question=f"How close to {label.name} does {named} come?",
@@ -118,7 +138,45 @@ def compare_fluorescence_image(
     run.finish("deconvolve", "", searched - started, {"engine": "native", "note": note})
     note = network.name if network is not None else "without a model"
     run.finish("evaluate", "", time.perf_counter() - searched, {"engine": "native", "note": note})
+    judging = time.perf_counter()
+    judged = {name: image for name, image in images.items() if name in ("network", "richardson_lucy")}
+    try:
+        verdict = write_trust(
+            run.folder("trust"),
+            camera,
+            judged.get("network", rival.image),
+            (0, 0),
+            {"label": high, **judged},
+            (0, 0),
+            trusting,
+            facts[""],
+        )
+    except InputError as error:
+        verdict = f"not judged: {error}"
+    run.finish("trust", "", time.perf_counter() - judging, {"engine": "native", "note": verdict})
     return write_report(out)
+
+
+def _camera(
+    image: NDArray[Any],
+    ratio: int,
+    pixel: float | None,
+    na: float | None,
+    wavelength_um: float | None,
+    sigma: float | None,
+) -> FluorescenceCamera:
+    """The image and what is known of the lens that took it."""
+    if na is not None or wavelength_um is not None:
+        if na is None or wavelength_um is None or pixel is None:
+            raise InputError(
+                "A fluorescence lens is known by its aperture, the emission wavelength and the pixel of the image: "
+                "give --na, --wavelength and, where the file does not say, --pixel, or none of them."
+            )
+        psf = optical_psf(na, wavelength_um, pixel / ratio, pixel)
+        return FluorescenceCamera(image, ratio, psf, f"the lens's own blur (NA {na:g}, {wavelength_um:g} µm)")
+    if sigma is not None:
+        return FluorescenceCamera(image, ratio, gaussian_lens(sigma, ratio), f"a Gaussian of σ {sigma:g} px, as given")
+    return FluorescenceCamera(image, ratio)
 
 
 def _plane(image: xr.DataArray, path: Path) -> NDArray[np.float32]:

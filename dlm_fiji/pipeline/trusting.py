@@ -1,30 +1,50 @@
-"""What the tiles say of a prediction, as the files that the report reads."""
+"""What the camera's images say of a prediction, as the files that the report reads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from dlm_fiji.errors import InputError
+from dlm_fiji.measures import Roc, Trust
 from dlm_fiji.micrograph import from_array, save_image, write_json
 from dlm_fiji.pipeline.area import save_table
-from dlm_fiji.steps.brightfield_trust import BrightfieldTiles, TrustSettings
 
 __all__ = ["write_trust"]
 
 
+class Judge(Protocol):
+    """What a microscope took: `BrightfieldTiles` or `FluorescenceCamera`."""
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the prediction in a camera pixel."""
+
+    @property
+    def trim(self) -> int:
+        """Camera pixels at the edge that are not judged."""
+
+    def describe(self, prediction: NDArray[Any]) -> str:
+        """What a prediction is judged by."""
+
+    def judge(self, prediction: NDArray[Any], corner: tuple[int, int], settings: Any) -> Trust:
+        """The verdict."""
+
+    def roc(self, prediction: NDArray[Any], corner: tuple[int, int], seed: int) -> Roc:
+        """How well faults are found."""
+
+
 def write_trust(
     folder: Path,
-    tiles: BrightfieldTiles,
-    prediction: NDArray[np.uint8],
+    camera: Judge,
+    prediction: NDArray[Any],
     corner: tuple[int, int],
-    controls: Mapping[str, NDArray[np.uint8]],
+    controls: Mapping[str, NDArray[Any]],
     control_corner: tuple[int, int],
-    settings: TrustSettings,
+    settings: Any,
     provenance: Mapping[str, Any],
     seed: int = 0,
 ) -> str:
@@ -34,25 +54,25 @@ def write_trust(
     ----------
     folder
         Where the files go.
-    tiles
-        What the camera took.
+    camera
+        What the microscope took.
     prediction, corner
-        Judged image and the mosaic pixel where it begins.
+        Judged image and the camera pixel where it begins.
     controls, control_corner
         Images of one area, the label among them, judged in the same way.
     settings, provenance, seed
-        Thresholds, what is written into the maps, and the seed of the simulated structures.
+        Thresholds (the camera's own class), what is written into the maps, and the seed of the simulated structures.
 
     Raises
     ------
     InputError
         The prediction is too small to be judged.
     """
-    found = tiles.judge(prediction, corner, settings)
+    found = camera.judge(prediction, corner, settings)
     judged = {}
     for name, image in controls.items():
         try:
-            control = tiles.judge(image, control_corner, settings)
+            control = camera.judge(image, control_corner, settings)
         except InputError:
             # A small area has no middle that its surroundings do not shine into.
             continue
@@ -61,21 +81,22 @@ def write_trust(
             "flagged_share": control.flagged,
             "contradicted_share": control.contradicted,
             "chi2": control.chi2,
+            "judged_by": camera.describe(image),
         }
-    height, width = (round(n / tiles.scale) for n in prediction.shape[:2])
+    height, width = (round(n / camera.scale) for n in prediction.shape[:2])
     summary = {
         **found.summary(),
-        "judged_by": f"{len(tiles.tiles)} image(s) as the camera gave them, linear light, mean of the channels",
+        "judged_by": camera.describe(prediction),
         "rectangle_px": [
-            corner[0] + tiles.trim,
-            corner[1] + tiles.trim,
-            corner[0] + height - tiles.trim,
-            corner[1] + width - tiles.trim,
+            corner[0] + camera.trim,
+            corner[1] + camera.trim,
+            corner[0] + height - camera.trim,
+            corner[1] + width - camera.trim,
         ],
         "test_area": judged,
     }
     try:
-        roc = tiles.roc(prediction, corner, seed)
+        roc = camera.roc(prediction, corner, seed)
     except InputError:
         # No room for ten structures of a kind.
         roc = None

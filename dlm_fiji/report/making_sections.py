@@ -145,8 +145,9 @@ def trust(record: RunRecord, folder: Path) -> dict[str, Any] | None:
     deviation = record.image("trust/deviation.tif")
     if deviation is not None:
         values = np.nan_to_num(np.abs(to_array(deviation).astype(np.float64)))
-        pictures.save_png(pictures.colour_map(values / 0.1), folder / "images" / "deviation.png")
-        title = "Size of the contradiction: black none, yellow 10 % of the mean brightness and more"
+        top = 2 * (content.get("tolerance") or 0.05)
+        pictures.save_png(pictures.colour_map(values / top), folder / "images" / "deviation.png")
+        title = f"Size of the contradiction: black none, yellow {100 * top:.0f} % of the mean brightness and more"
         shown.append({"src": "images/deviation.png", "title": title})
     erased = record.image("trust/uncheckable.tif")
     if erased is not None:
@@ -162,6 +163,8 @@ def trust(record: RunRecord, folder: Path) -> dict[str, Any] | None:
         for name, title in _TRUST.items()
         if isinstance(value := {**content, "tolerance_share": content.get("tolerance")}.get(name), (int, float))
     ]
+    if content.get("judged_by"):
+        rows.insert(0, ("Judged by", str(content["judged_by"])))
     controls = {name: c for name, c in (content.get("test_area") or {}).items() if isinstance(c, dict)}
     rows += [
         (

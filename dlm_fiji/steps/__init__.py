@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "enhancement": ["enhance"],
         "brightfield_lucy": ["BrightfieldRival", "deconvolve_brightfield", "search_brightfield"],
         "brightfield_trust": ["BrightfieldTiles", "TrustSettings"],
+        "fluorescence_trust": ["FluorescenceCamera", "FluorescenceTrustSettings"],
         "comparison": [
             "apply_gains",
             "area_measures",

@@ -70,6 +70,11 @@ class BrightfieldTiles:
         """Pixels at the edge of a field into which light from beyond it shines."""
         return int(np.ceil(self._radius / self.scale))
 
+    def describe(self, prediction: NDArray[np.uint8]) -> str:
+        """What a prediction is judged by, for the report."""
+        images = "the image" if len(self.tiles) == 1 else f"{len(self.tiles)} images"
+        return f"{images} as taken by the camera, in linear light"
+
     def judge(
         self, prediction: NDArray[np.uint8], corner: tuple[int, int] = (0, 0), settings: TrustSettings | None = None
     ) -> Trust:

@@ -84,6 +84,11 @@ def test_a_fluorescence_pair_needs_no_model(pair: tuple[Path, Path], tmp_path: P
     assert area["unprocessed"]["frc_px"] > 0
     text = page.read_text(encoding="utf-8")
     assert "the input as it is" in text
+    trust = json.loads((tmp_path / "run" / "trust" / "trust.json").read_text(encoding="utf-8"))
+    assert "σ 1.8 px, as given" in trust["judged_by"]
+    assert trust["test_area"]["label"]["flagged_share"] < 0.02
+    assert set(trust["test_area"]) == {"label", "richardson_lucy"}
+    assert "without a label" in text
     assert "Left out" not in text
     tried = [int(row["iterations"]) for row in table(tmp_path / "run" / "deconvolve" / "search.csv")]
     assert tried == [*range(1, 21), 22, 24, 25]
@@ -119,5 +124,7 @@ def test_bad_fluorescence_pairs_get_a_sentence(pair: tuple[Path, Path], tmp_path
         unit_label(np.ones((10, 10)))
     colour = tmp_path / "colour.tif"
     save_image(from_array(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), colour)
+    with pytest.raises(InputError, match="emission wavelength"):
+        compare_fluorescence_image(*pair, tmp_path / "run", na=1.3)
     with pytest.raises(InputError, match="one channel"):
         compare_fluorescence_image(colour, pair[1], tmp_path / "run")

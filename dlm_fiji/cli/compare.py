@@ -34,6 +34,12 @@ def command(
         float | None, typer.Option(help="Width of the point spread function in label pixels (fluorescence).")
     ] = None,
     pixel: Annotated[float | None, typer.Option(help="Pixel of the image in µm, where the file does not say.")] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Trust: deviations below this share of the brightness are not flagged; 0.05, fluorescence 0.2."
+        ),
+    ] = None,
     iterations: Annotated[int | None, typer.Option(help="Richardson-Lucy iterations that are searched.")] = None,
 ) -> None:
     """Compare Richardson-Lucy at its best and a model with a label; writes images, figures and a report."""
@@ -42,7 +48,9 @@ def command(
         from dlm_fiji.pipeline.comparing_fluorescence import compare_fluorescence_image
 
         print(
-            compare_fluorescence_image(image, label, out, model, iterations or 300, sigma, pixel, line, na, wavelength)
+            compare_fluorescence_image(
+                image, label, out, model, iterations or 300, sigma, pixel, line, na, wavelength, tolerance
+            )
         )
         return
     from dlm_fiji.pipeline.comparing import compare_image
@@ -50,7 +58,7 @@ def command(
 
     given = {"na": na, "condenser_na": condenser_na, "iterations": iterations}
     optics = DeconvolveSettings.of(None, **{key: value for key, value in given.items() if value is not None})
-    print(compare_image(image, label, out, model or "brightfield-x2.5", optics, pixel, line))
+    print(compare_image(image, label, out, model or "brightfield-x2.5", optics, pixel, line, tolerance))
 
 
 def _kind(image: Path, model: str | None) -> str:

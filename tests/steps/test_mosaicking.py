@@ -17,7 +17,7 @@ def test_files_are_taken_in_the_order_of_their_numbers(tmp_path):
     assert [tile.name for tile in tiles_in(tmp_path)] == ["t1.png", "t2.png", "t10.png"]
     assert [tile.name for tile in tiles_in(tmp_path / "t2.png")] == ["t2.png"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no images in .*empty"):
+    with pytest.raises(InputError, match=r"no images in .*empty"):
         tiles_in(tmp_path / "empty")
 
 

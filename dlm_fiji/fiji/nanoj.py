@@ -213,9 +213,9 @@ def _translation_mask(
 
 
 def _refuse_native_only(s: ElasticSettings) -> None:
-    if s.schedule == "fit":
+    if s.schedule in ("fit", "search"):
         raise ConfigurationError(
-            "NanoJ has no schedule 'fit'; use 'shrinking-blocks', 'growing-count', or engine='native'."
+            f"NanoJ has no schedule '{s.schedule}'; use 'shrinking-blocks', 'growing-count', or engine='native'."
         )
     defaults = ElasticSettings()
     for name in NATIVE_ONLY:

@@ -6,7 +6,8 @@ it with the warp so far; the moving image is always read once, through the whole
 (002: blocks of 256 px shrinking to 64; 004: 5, 7, 9 … blocks a side down to 50 px) measure by block-wise
 cross-correlation after NanoJ. The default starts the same way, to catch large shifts, and finishes by a
 local least-squares fit (:mod:`~dlm_fiji.registration.local_fit`), which has no whole-pixel peak to lock on
-to and follows brightness changes.
+to and follows brightness changes; how flexible its field may be, the pair itself says. Sections whose details
+differ are searched instead (:mod:`~dlm_fiji.registration.displacement_search`).
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
-import cv2
 import numpy as np
 
 from dlm_fiji.errors import InputError
 from dlm_fiji.registration.block_correlation import block_shifts, spread_by_distance
+from dlm_fiji.registration.elastic_fit import fit_field, read_through, search_field
 from dlm_fiji.registration.global_alignment import optical_density, tissue
-from dlm_fiji.registration.local_fit import RegionVotes, nodes_to_field, region_votes, solve_plate
 from dlm_fiji.registration.subpixel import smooth
 from dlm_fiji.registration.tiles import to_grey
 from dlm_fiji.registration.warp import Warp, composed
@@ -37,8 +37,10 @@ twice its contrast 0.4 and 0.2, lung sections in unlike stains 0.05 and 0.2."""
 class ElasticSettings(Settings):
     """How a pair is registered elastically."""
 
-    schedule: Literal["fit", "shrinking-blocks", "growing-count"] = setting(
-        "fit", "fit: blocks first, then local least squares; shrinking-blocks: 002; growing-count: 004"
+    schedule: Literal["fit", "search", "shrinking-blocks", "growing-count"] = setting(
+        "fit",
+        "fit: blocks first, then local least squares; search: all shifts of all windows, coarse, for pairs whose "
+        "details differ; shrinking-blocks: 002; growing-count: 004",
     )
     first_block: int = setting(256, "Block side at the start", unit="px", ge=16, source="002")
     last_block: int = setting(64, "Block side at the end", unit="px", ge=8, source="002: 64; 004: 50")
@@ -60,8 +62,11 @@ class ElasticSettings(Settings):
         unit="px",
         ge=2,
     )
-    bending: float = setting(
-        0.03, "Curvature allowed to the fitted field: larger follows finer warps, smaller resists noise", gt=0
+    bending: float | None = setting(
+        None,
+        "Curvature allowed to the fitted field: larger follows finer warps, smaller resists noise; by default the "
+        "smallest by which each half of the pixels foretells the other half",
+        gt=0,
     )
     iterations: int = setting(10, "Fits a level, at most", ge=1)
     sigma: float = setting(1.0, "Gaussian smoothing before measuring", unit="px", ge=0)
@@ -96,12 +101,12 @@ class ElasticSettings(Settings):
 
     @classmethod
     def sections(cls, **changes: Any) -> Self:
-        """For serial sections in different stains, after :func:`align_global`: where tissue is, coarse and stiff.
+        """For serial sections in different stains, after :func:`align_global`: a search for where tissue is.
 
-        Tissue rather than density because there and back it agrees better with itself (lung sections in two pairs of
-        stains: 1.3 and 6 px on average, density 6 and 25).
+        Reach, windows and slack of the search were chosen on the lung sections of one lesion (three stains, three
+        pairs with landmarks); there is no other such pair to check them on.
         """
-        values = {"contrast": "tissue", "sigma": 2.0, "finest": 2, "model_error": 0.1, "spacing": 24.0, "bending": 0.1}
+        values = {"schedule": "search", "contrast": "tissue"}
         return cls.of(None, **(values | changes))
 
 
@@ -137,13 +142,13 @@ def register_elastic(
             f"Images of {a.shape[0]} x {a.shape[1]} px are too small to register; at least 32 x 32 is needed."
         )
     before = _correlation(a, b)
-    if s.schedule == "fit":
-        displacement, count, agreement = _by_fit(a, b, s)
+    if s.schedule in ("fit", "search"):
+        displacement, count, agreement = (fit_field if s.schedule == "fit" else search_field)(a, b, s)
     else:
         displacement, count = _by_blocks(a, b, s)  # refuses by itself
         agreement = 1.0
-    after = _correlation(_warped(a, displacement), b)
-    if s.schedule == "fit" and agreement < AGREEMENT and abs(after) < CORRELATION:
+    after = _correlation(read_through(a, displacement), b)
+    if agreement < AGREEMENT and abs(after) < CORRELATION:
         raise InputError(
             f"Nothing in the two images agrees (correlation {after:.2f}, half of the windows share less than "
             f"{100 * agreement:.0f} % of their variance): the pair does not seem to be the same field."
@@ -178,23 +183,6 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
-def _warped(image: np.ndarray, displacement: np.ndarray) -> np.ndarray:
-    """The image through a displacement, quickly (bicubic); for measuring, not for output."""
-    height, width = image.shape
-    rows = displacement[0] + np.arange(height, dtype=np.float32)[:, None]
-    cols = displacement[1] + np.arange(width, dtype=np.float32)[None, :]
-    return cv2.remap(image, cols, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-
-
-def _inside(displacement: np.ndarray, margin: float = 1.0) -> np.ndarray:
-    """1 where the moving image is really read, 0 where its edge was continued."""
-    height, width = displacement.shape[1:]
-    rows = displacement[0] + np.arange(height, dtype=np.float32)[:, None]
-    cols = displacement[1] + np.arange(width, dtype=np.float32)[None, :]
-    inside = (rows >= margin) & (rows <= height - 1 - margin) & (cols >= margin) & (cols <= width - 1 - margin)
-    return inside.astype(np.float32)
-
-
 def _schedule(shape: tuple[int, int], s: ElasticSettings) -> Iterator[tuple[int, int]]:
     """The block sizes (y, x) of the papers' schedules, largest first."""
     if s.schedule == "growing-count":
@@ -221,7 +209,7 @@ def _by_blocks(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tup
     count = 0
     for block in _schedule(shape, s):
         for _ in range(s.repeats):
-            current = _warped(moving, displacement) if count else moving
+            current = read_through(moving, displacement) if count else moving
             blocks = block_shifts(current, fixed, block, max_shift=s.max_shift)
             voting = np.abs(blocks.similarity) >= s.min_similarity
             if not voting.any():
@@ -237,82 +225,3 @@ def _by_blocks(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tup
             if np.abs(blocks.shifts[voting]).max() < s.tolerance:
                 break
     return displacement, count
-
-
-def _by_fit(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tuple[np.ndarray, int, float]:
-    """The displacement, the number of fits, and the median share of the windows' variance that agrees at last."""
-    shape = (fixed.shape[0], fixed.shape[1])
-    side = min(shape)
-    spacing = s.spacing or float(np.clip(side / 32, 6, 16))
-    nodes = (max(4, round(shape[0] / spacing)), max(4, round(shape[1] / spacing)))
-    factor = 1
-    while side / (2 * factor) >= 128:
-        factor *= 2
-    small_m, small_f = (_reduced(image, factor) for image in (moving, fixed))
-    coarse, count = _first_guess(small_m, small_f, s, factor)
-    field = np.stack([cv2.resize(layer, (nodes[1], nodes[0]), interpolation=cv2.INTER_AREA) for layer in coarse])
-    field = field.astype(float) * factor
-    distance = (shape[0] / nodes[0], shape[1] / nodes[1])
-    while True:
-        level_m, level_f = (smooth(_reduced(image, factor), s.sigma) for image in (moving, fixed))
-        grid = (level_f.shape[0], level_f.shape[1])
-        last_step = np.inf
-        for _ in range(s.iterations):
-            displacement = nodes_to_field(field / factor, grid)
-            current = _warped(level_m, displacement)
-            # windows overlap widely while the image is small, and narrow down with it
-            spread = max(1.0, 4.0 * factor / distance[0])
-            votes = region_votes(
-                current,
-                level_f,
-                nodes,
-                valid=_inside(displacement),
-                sigma=s.sigma,
-                spread=spread,
-                model_error=s.model_error,
-            )
-            new = solve_plate(_in_full_pixels(votes, factor), field, distance, s.bending)
-            step = float(np.sqrt(((new - field) ** 2).sum(axis=0).mean()))
-            # a step as long as the last one swings to and fro: half of it ends that
-            field = new if step < 0.7 * last_step else 0.5 * (field + new)
-            last_step = step
-            count += 1
-            if step < 0.01 * factor:
-                break
-        if factor <= s.finest:
-            break
-        factor //= 2
-    return nodes_to_field(field, shape), count, float(np.median(votes.agreement))
-
-
-def _in_full_pixels(votes: RegionVotes, factor: int) -> RegionVotes:
-    """Votes measured on an image reduced by ``factor``, for shifts counted in full-size pixels."""
-    return RegionVotes(votes.information / factor**2, votes.pull / factor, votes.agreement)
-
-
-def _first_guess(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings, factor: int) -> tuple[np.ndarray, int]:
-    """Large shifts, by block correlation on images reduced by ``factor``; (2, h, w) in their pixels."""
-    grid = (fixed.shape[0], fixed.shape[1])
-    coarse = np.zeros((2, *grid), np.float32)
-    reach = None if s.max_shift is None else max(2.0, s.max_shift / factor)
-    shares = (2, 4)
-    for share in shares:
-        block = (max(16, grid[0] // share), max(16, grid[1] // share))
-        blocks = block_shifts(
-            _warped(moving, coarse), fixed, block, (block[0] // 2, block[1] // 2), max_shift=reach, polarity=0
-        )
-        sure = max(0.15, 0.5 * float(np.abs(blocks.similarity).max()))
-        coarse = composed(coarse, spread_by_distance(blocks, grid, sure))
-    return coarse, len(shares)
-
-
-def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
-    if factor == 1:
-        return image
-    size = (-(-image.shape[1] // factor), -(-image.shape[0] // factor))
-    padded = np.pad(
-        image,
-        ((0, size[1] * factor - image.shape[0]), (0, size[0] * factor - image.shape[1])),
-        mode="symmetric",
-    )
-    return cv2.resize(padded, size, interpolation=cv2.INTER_AREA)

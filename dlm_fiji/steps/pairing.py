@@ -130,7 +130,7 @@ def _block_warp(moving: np.ndarray, fixed: np.ndarray, blocks: ElasticSettings, 
     require_engine(engine, ("register",))
     from dlm_fiji.fiji import nanoj
 
-    papers = ElasticSettings.paper() if blocks.schedule == "fit" else blocks
+    papers = ElasticSettings.paper() if blocks.schedule in ("fit", "search") else blocks
     return nanoj.register_elastic(moving, fixed, settings=papers)
 
 

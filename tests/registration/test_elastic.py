@@ -53,6 +53,20 @@ def test_a_smooth_warp_is_recovered(pair, change):
     assert abs(warp.record["correlation_after"]) > abs(warp.record["correlation_before"])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_not_bent_stays_so(scene, seed):
+    """Noise alone moves nothing by more than its own size; a flexible field would follow it."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.mgrid[:96, :96].astype(float)
+    moving, fixed = (scene(rows + 90 * seed, cols + 200) + rng.normal(size=rows.shape) * 8 for _ in range(2))
+    moved, followed = (
+        float(np.sqrt((warp.displacement**2).sum(axis=0).mean()))
+        for warp in (register_elastic(moving, fixed), register_elastic(moving, fixed, bending=0.1))
+    )
+    assert moved < 0.08
+    assert moved < 0.5 * followed
+
+
 @pytest.mark.parametrize("paper", ["002", "004"])
 def test_the_papers_schedules_bring_the_pair_together(pair, paper):
     moving, fixed, u = pair

@@ -92,7 +92,9 @@ def command(
     network: Any = None
     torch.manual_seed(settings.seed)
     if start is not None:
-        network = start.network if start.scale == scale else _new_network(scale, start.card.channels, adversarial)
+        network = start.network
+        if start.scale != scale:
+            network = _new_network(scale, start.card.channels, adversarial, settings)
         for layer in take_over_weights(network, start.network.state_dict()):
             console.print(f"{layer} of {init_from} does not fit and starts anew.")
     training: Any
@@ -109,7 +111,8 @@ def command(
     else:
         training, held_out, about = _registered(pairs, validation, adversarial)  # type: ignore[arg-type]
     if network is None:
-        network = _new_network(scale, held_out[0][0].shape[-1] if len(held_out[0][0].shape) == 3 else 1, adversarial)
+        channels = held_out[0][0].shape[-1] if len(held_out[0][0].shape) == 3 else 1
+        network = _new_network(scale, channels, adversarial, settings)
         if settings.initial == "interpolation":
             _interpolating(network)
     result = _run(adversarial, training, held_out, settings, out, network, resume, console)
@@ -134,10 +137,12 @@ def command(
         console.print("No step improved the validation loss: the model has the weights it started from.")
 
 
-def _new_network(scale: float, channels: int, adversarial: bool) -> Any:
+def _new_network(scale: float, channels: int, adversarial: bool, settings: Any) -> Any:
     from dlm_fiji.networks import BrightfieldNet, FluorescenceGenerator
 
-    return FluorescenceGenerator(int(scale), channels=1) if adversarial else BrightfieldNet(scale, channels)
+    if not adversarial:
+        return BrightfieldNet(scale, channels)
+    return FluorescenceGenerator(int(scale), channels=1, keep_means=settings.keep_means)
 
 
 def _interpolating(network: Any) -> None:

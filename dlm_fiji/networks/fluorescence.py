@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dlm_fiji.errors import ConfigurationError
+
 __all__ = ["Discriminator", "FluorescenceGenerator"]
 
 SLOPE = 0.1
@@ -83,7 +85,7 @@ class FluorescenceGenerator(nn.Module):
         if scale not in (1, 2, 3, 4):
             raise ValueError(f"scale must be 1, 2, 3 or 4, not {scale}")
         if keep_means < 0 or (keep_means and keep_means % 2 == 0):
-            raise ValueError(f"keep_means must be odd, or 0 for off, not {keep_means}")
+            raise ConfigurationError(f"keep_means must be odd, or 0 for off, not {keep_means}.")
         self.scale = scale
         self.keep_means = keep_means
         self.widths = tuple(int(width) for width in widths)

@@ -46,6 +46,12 @@ class TrainingSettings(Settings):
         "truncated normal weights (000), or weights that interpolate at once",
         source="000 supplement 3",
     )
+    keep_means: int = setting(
+        0,
+        "window in which a new fluorescence generator gives the input's mean back, odd; 0: off, as in 002",
+        unit="px",
+        ge=0,
+    )
     validate_every: int = setting(200, "steps between validations and checkpoints", ge=1)
     validation_patches: int = setting(64, "patches that a validation looks at, at most", ge=1)
     tensorboard: bool = setting(False, "also write the curves for TensorBoard, which must be installed")
@@ -118,8 +124,8 @@ class TrainingSettings(Settings):
 
     @classmethod
     def content(cls) -> Self:
-        """Ours: the GAN with the pixel terms at 45 % each, so that it invents less."""
-        return cls.of(cls.widefield_gan(), mse_share=0.45, ssim_share=0.45)
+        """Ours: the GAN with the pixel terms at 45 % each, so that it invents less; local means are kept."""
+        return cls.of(cls.widefield_gan(), mse_share=0.45, ssim_share=0.45, keep_means=9)
 
     @classmethod
     def preset(cls, name: str) -> Self:

@@ -6,10 +6,12 @@ import torch
 import typer
 
 from dlm_fiji.cli import export, models, predict, train
+from dlm_fiji.cli.train import _new_network
 from dlm_fiji.errors import ConfigurationError, InputError
 from dlm_fiji.inference import ModelCard, load_model, save_model
 from dlm_fiji.micrograph import from_array, open_image, save_image
 from dlm_fiji.networks import BrightfieldNet
+from dlm_fiji.training import TrainingSettings
 
 
 @pytest.fixture(name="call")
@@ -167,3 +169,11 @@ def test_pairs_in_zarr_give_the_same_model(tmp_path, call, preset):
     one, two = (load_model(tmp_path / folder / "out" / "model") for folder in ("tiff", "zarr"))
     for a, b in zip(one.network.parameters(), two.network.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_content_preset_keeps_means_and_the_papers_do_not():
+    made = {name: _new_network(2, 1, True, TrainingSettings.preset(name)) for name in ("content", "widefield-gan")}
+    assert made["content"].keep_means == 9
+    assert made["widefield-gan"].keep_means == 0
+    with pytest.raises(ConfigurationError, match="odd"):
+        _new_network(2, 1, True, TrainingSettings.of(keep_means=4))

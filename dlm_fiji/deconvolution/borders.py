@@ -21,7 +21,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
 
 __all__ = ["BOUNDARIES", "Boundary", "Grid", "transfer_function"]
 
@@ -38,7 +37,7 @@ class Grid:
             self.padded = shape
         else:
             # One PSF between the image and its own repetition: half of it belongs to either side.
-            self.padded = tuple(int(next_fast_len(n + p - 1, real=True)) for n, p in zip(shape, psf_shape, strict=True))
+            self.padded = tuple(_fast_size(n + p - 1) for n, p in zip(shape, psf_shape, strict=True))
         self.before = tuple((m - n) // 2 for m, n in zip(self.padded, shape, strict=True))
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:
@@ -56,6 +55,19 @@ class Grid:
     def cut(self, padded: torch.Tensor) -> torch.Tensor:
         """The part of a padded array that is the image; a view."""
         return padded[tuple(slice(b, b + n) for b, n in zip(self.before, self.shape, strict=True))]
+
+
+def _fast_size(least: int) -> int:
+    """Smallest even size from ``least`` without prime factors above 7: what MKL and cuFFT transform fast."""
+    size = least + least % 2
+    while True:
+        rest = size
+        for prime in (2, 3, 5, 7):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return size
+        size += 2
 
 
 def _continued(image: torch.Tensor, axis: int, size: int, total: int, start: int) -> torch.Tensor:

@@ -104,7 +104,8 @@ def stitch(context: Context) -> dict[str, Any]:
     residual = summary["residual_rms_px"]
     lost = f"; placed by the stage: {', '.join(mosaic.stage_tiles)}" if mosaic.stage_tiles else ""
     spread = "" if residual is None else f", residual {residual:.3f} px RMS"
-    note = f"{len(files)} tiles, {summary['links_used']} of {summary['links']} links used{spread}{lost}"
+    told = "" if _complete(context, len(files)) else f"; layout: {mosaic.layout}"
+    note = f"{len(files)} tiles, {summary['links_used']} of {summary['links']} links used{spread}{lost}{told}"
     return {"engine": mosaic.engine, "note": note}
 
 
@@ -195,8 +196,7 @@ def assign_roles(count: int) -> list[str]:
 
 def _on_stage(context: Context, files: list[Path]) -> Sequence[Path | Field]:
     """``files``, made from the tiles; where the grid does not place them all, with the tiles' places on the stage."""
-    grid = context.grid
-    if grid is not None and len(files) == grid[0] * grid[1]:
+    if _complete(context, len(files)):
         return files
     pixel = context.settings.input.pixel_um
     known = [fields_of(tile)[0] for tile in context.tile_files]
@@ -204,6 +204,11 @@ def _on_stage(context: Context, files: list[Path]) -> Sequence[Path | Field]:
         Field(path, 0, 1, field.pixel_um or ((pixel, pixel) if pixel else None), field.stage_um)
         for path, field in zip(files, known, strict=True)
     ]
+
+
+def _complete(context: Context, count: int) -> bool:
+    """Whether the grid is given, and full."""
+    return context.grid is not None and count == context.grid[0] * context.grid[1]
 
 
 def _described(found: LabelMatch) -> dict[str, Any]:

@@ -34,6 +34,9 @@ def command(
         float | None, typer.Option(help="Width of the point spread function in label pixels (fluorescence).")
     ] = None,
     pixel: Annotated[float | None, typer.Option(help="Pixel of the image in µm, where the file does not say.")] = None,
+    other: Annotated[
+        list[str] | None, typer.Option(help="Another model for the matrix of models; may be repeated.")
+    ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -49,7 +52,7 @@ def command(
 
         print(
             compare_fluorescence_image(
-                image, label, out, model, iterations or 300, sigma, pixel, line, na, wavelength, tolerance
+                image, label, out, model, iterations or 300, sigma, pixel, line, na, wavelength, tolerance, other or ()
             )
         )
         return
@@ -58,7 +61,7 @@ def command(
 
     given = {"na": na, "condenser_na": condenser_na, "iterations": iterations}
     optics = DeconvolveSettings.of(None, **{key: value for key, value in given.items() if value is not None})
-    print(compare_image(image, label, out, model or "brightfield-x2.5", optics, pixel, line, tolerance))
+    print(compare_image(image, label, out, model or "brightfield-x2.5", optics, pixel, line, tolerance, other or ()))
 
 
 def _kind(image: Path, model: str | None) -> str:

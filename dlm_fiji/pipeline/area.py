@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dlm_fiji.micrograph import atomic_write, from_array, save_image
 from dlm_fiji.steps.comparison import compare_regions, consistency
 
-__all__ = ["save_area", "save_table"]
+__all__ = ["save_area", "save_matrix", "save_table"]
 
 Pixel = tuple[float, float] | float | None
 
@@ -55,6 +55,11 @@ def save_area(
         found[name] |= {"rse": errors.rse, "rsp": errors.rsp}
         save_image(from_array(errors.map), folder / f"squirrel_{name}.tif", provenance=dict(provenance[""]))
     return found
+
+
+def save_matrix(folder: Path, rows: Iterable[tuple[str, str, float]]) -> None:
+    """SSIM by model and specimen, as the report's and the summary's matrix of both."""
+    save_table(folder / "cross_matrix.csv", ["model", "specimen", "ssim"], rows)
 
 
 def save_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from dlm_fiji.errors import InputError
 from dlm_fiji.inference import load_model
 from dlm_fiji.micrograph import open_image, to_array, write_json
-from dlm_fiji.pipeline.area import save_table
+from dlm_fiji.pipeline.area import save_matrix, save_table
 from dlm_fiji.pipeline.context import as_rgb8
 from dlm_fiji.pipeline.demo import specimen
 from dlm_fiji.pipeline.run_folder import RunFolder
@@ -59,6 +60,10 @@ def characterise(
         Add the papers' tables to the report.
     """
     network = load_model(model)
+    if network.card.channels != 3:
+        raise InputError(
+            f"{network.name} is not for bright field, which the simulated instrument is; use compare on a real pair."
+        )
     instrument = Instrument()
     run = RunFolder(out)
     run.begin(
@@ -108,7 +113,7 @@ def characterise(
         ]
         for name, values in zip(found.models, found.values.tolist(), strict=True):
             rows += [(name, place, value) for place, value in zip(found.specimens, values, strict=True)]
-        save_table(folder / "cross_matrix.csv", ["model", "specimen", "ssim"], rows)
+        save_matrix(folder, rows)
         return f"{len(found.models)} × {len(found.specimens)}"
 
     def runtime() -> str:

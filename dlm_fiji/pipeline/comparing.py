@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from dlm_fiji.micrograph import (
     to_array,
     write_json,
 )
-from dlm_fiji.pipeline.area import save_area, save_table
+from dlm_fiji.pipeline.area import save_area, save_matrix, save_table
 from dlm_fiji.pipeline.configuration import DeconvolveSettings
 from dlm_fiji.pipeline.context import as_rgb8
 from dlm_fiji.pipeline.run_folder import RunFolder
@@ -41,6 +42,7 @@ def compare_image(
     pixel_um: float | None = None,
     command: str = "",
     tolerance: float | None = None,
+    others: Sequence[str] = (),
 ) -> Path:
     """Compare bicubic, Richardson-Lucy at its best and a model on one bright-field image with a label.
 
@@ -58,6 +60,8 @@ def compare_image(
         Pixel of the image, where the file does not say.
     tolerance
         Of :class:`~dlm_fiji.steps.TrustSettings`.
+    others
+        More models of the same enlargement, for the matrix of models and specimens.
 
     Returns
     -------
@@ -88,6 +92,7 @@ def compare_image(
     run = RunFolder(out)
     run.begin(
         preset="compare",
+        specimen=image.stem,
         command=command,
         settings={"image": str(image), "label": str(label), "deconvolve": optics.model_dump(mode="json")},
         simulated=False,
@@ -111,6 +116,13 @@ def compare_image(
     facts = {"": {"made_by": "dlm_fiji compare"}, "network": {"made_by": "dlm_fiji compare", **made}}
     area = save_area(folder, images, pair.hr, pair.lr, camera, camera / scale, facts)
     area["richardson_lucy"]["iterations"] = rival.iterations
+    scores = {network.name if name == "network" else name: found["ssim"] for name, found in area.items()}
+    for other in map(load_model, others):
+        if other.scale != scale:
+            raise InputError(f"{other.name} enlarges {other.scale:g} times, {network.name} {scale:g} times.")
+        further = apply_gains(as_rgb8(to_array(enhance(from_array(pair.lr, camera), other))), gains)
+        scores[other.name] = area_measures(further, pair.hr)["ssim"]
+    save_matrix(run.folder("measures"), [(name, image.stem, score) for name, score in scores.items()])
     measured_on = f"luminance Y of 8-bit RGB, data range 255, {BORDER} px border left out"
     write_json(folder / "metrics.json", {"test_area": area, "measured_on": measured_on, "gains": gains})
     save_table(run.folder("deconvolve") / "search.csv", ["iterations", "ssim"], rival.scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from dlm_fiji.errors import InputError
 from dlm_fiji.inference import Model, load_model
 from dlm_fiji.micrograph import check_content, from_array, open_image, pixel_size_um, to_array, write_json
-from dlm_fiji.pipeline.area import save_area, save_table
+from dlm_fiji.pipeline.area import save_area, save_matrix, save_table
 from dlm_fiji.pipeline.run_folder import RunFolder
 from dlm_fiji.pipeline.trusting import write_trust
 from dlm_fiji.registration.sampling import resample
@@ -43,6 +44,7 @@ def compare_fluorescence_image(
     na: float | None = None,
     wavelength_um: float | None = None,
     tolerance: float | None = None,
+    others: Sequence[str] = (),
 ) -> Path:
     """Compare the image as it is, Richardson-Lucy at its best and a model with the label; returns the report's page.
 
@@ -65,6 +67,8 @@ def compare_fluorescence_image(
         Without them ``sigma`` is used, or a Gaussian is fitted.
     tolerance
         Of :class:`~dlm_fiji.steps.FluorescenceTrustSettings`.
+    others
+        More models, for the matrix of models and specimens.
 
     Raises
     ------
@@ -90,6 +94,7 @@ def compare_fluorescence_image(
     named = "Richardson-Lucy" if network is None else f"{network.name}, next to Richardson-Lucy,"
     run.begin(
         preset="compare",
+        specimen=image.stem,
         command=command,
         settings={
             "image": str(image),
@@ -117,6 +122,12 @@ def compare_fluorescence_image(
     measured = save_area(folder, fitted, truth, low, pixel, fine, facts, figures)
     measured["richardson_lucy"] |= {"iterations": rival.iterations, "sigma_px": rival.sigma}
     own = figures.pop("label")
+    if network is not None:
+        further = {m.name: _enhanced(m, low, ratio)[0] for m in map(load_model, others) if m.name != network.name}
+        _, compared = compare_fluorescence(further, truth)
+        scores = {network.name if name == "network" else name: found["ssim"] for name, found in measured.items()}
+        scores |= {name: compared[name]["ssim"] for name in further}
+        save_matrix(run.folder("measures"), [(name, image.stem, score) for name, score in scores.items()])
     write_json(
         folder / "metrics.json",
         {

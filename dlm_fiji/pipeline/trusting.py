@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dlm_fiji.errors import InputError
@@ -115,6 +116,7 @@ def write_trust(
         )
     write_json(folder / "trust.json", summary)
     maps = {"map": found.significance, "deviation": found.deviation, "uncheckable": found.uncheckable}
+    maps["flags"] = found.flag_map.astype(np.uint8)
     for name, array in maps.items():
         save_image(from_array(array), folder / f"{name}.tif", provenance=dict(provenance))
     label = f"; of the label's {judged['label']['flagged_share']:.1%}" if "label" in judged else ""

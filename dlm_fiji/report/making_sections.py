@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from dlm_fiji.micrograph import to_array
 from dlm_fiji.report import charts as draw
 from dlm_fiji.report import pictures
 from dlm_fiji.report.data_files import write_rows
-from dlm_fiji.report.run_record import IMAGES, RunRecord
+from dlm_fiji.report.run_record import IMAGES, METHODS, RunRecord
 
-__all__ = ["charts", "cross_matrix", "facts", "resolution", "timings", "toml", "total", "trust"]
+__all__ = ["charts", "cross_matrix", "facts", "matrix_of", "resolution", "timings", "toml", "total", "trust"]
 
 
 def charts(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
@@ -111,9 +111,16 @@ def resolution(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
             text += f" Range over which SSIM stays above {widths['level']:.3f}: {listed}."
         data = _copy(record, "measures/depth_of_field.csv", folder)
         _add(found, text, "Depth of field", "depth.svg", "SSIM against defocus", data)
+    contrast = record.table("measures/defocus_contrast.csv")
+    axis = ("defocus (µm)", "standard deviation, label in focus = 1")
+    if draw.curves_chart(contrast, "defocus_um", axis, folder / "images" / "defocus_contrast.svg"):
+        text = "Contrast of the whole image as the specimen leaves the focus, whether right or invented."
+        data = _copy(record, "measures/defocus_contrast.csv", folder)
+        _add(found, text, "Contrast out of focus", "defocus_contrast.svg", "Contrast against defocus", data)
     return found
 
 
+_FLAGGED = (230, 120, 0)
 _TRUST = {
     "regions": "Regions judged",
     "flagged_share": "Flagged regions",
@@ -138,16 +145,24 @@ def trust(record: RunRecord, folder: Path) -> dict[str, Any] | None:
     if significance is not None:
         values = np.abs(to_array(significance).astype(np.float64))
         values = values.max(axis=2) if values.ndim == 3 else values
-        image = pictures.colour_map(np.nan_to_num(values) / (2 * level))
-        pictures.save_png(image, folder / "images" / "trust.png")
-        title = f"Contradiction by the input: black none, flagged above {level:.1f} standard deviations (red to yellow)"
+        values = np.nan_to_num(values)
+        # Where a lens model errs, every pixel is beyond the threshold, and a scale that ends there shows nothing.
+        top = max(2 * level, float(np.percentile(values, 99)))
+        pictures.save_png(pictures.colour_map(values / top), folder / "images" / "trust.png")
+        title = f"Significance of the contradiction: black none, yellow {top:.0f} standard deviations and more; noise "
+        title += f"stays below {level:.1f}"
         shown.append({"src": "images/trust.png", "title": title})
     deviation = record.image("trust/deviation.tif")
     if deviation is not None:
         values = np.nan_to_num(np.abs(to_array(deviation).astype(np.float64)))
         top = 2 * (content.get("tolerance") or 0.05)
-        pictures.save_png(pictures.colour_map(values / top), folder / "images" / "deviation.png")
-        title = f"Size of the contradiction: black none, yellow {100 * top:.0f} % of the mean brightness and more"
+        picture = pictures.colour_map(values / top, "gray")
+        title = f"Size of the contradiction: black none, white {100 * top:.0f} % of the mean brightness and more"
+        flags = record.image("trust/flags.tif")
+        if flags is not None:
+            picture[to_array(flags) > 0] = _FLAGGED
+            title += ". Orange: the flagged regions"
+        pictures.save_png(picture, folder / "images" / "deviation.png")
         shown.append({"src": "images/deviation.png", "title": title})
     erased = record.image("trust/uncheckable.tif")
     if erased is not None:
@@ -159,7 +174,7 @@ def trust(record: RunRecord, folder: Path) -> dict[str, Any] | None:
         )
     text = str(content.get("sentence") or content.get("text") or "")
     rows = [
-        (title, f"{100 * value:.1f} %" if "share" in name else f"{value:.4g}")
+        (title, f"{100 * value:.1f} %" if "share" in name else f"{value}" if isinstance(value, int) else f"{value:.4g}")
         for name, title in _TRUST.items()
         if isinstance(value := {**content, "tolerance_share": content.get("tolerance")}.get(name), (int, float))
     ]
@@ -200,17 +215,28 @@ def trust(record: RunRecord, folder: Path) -> dict[str, Any] | None:
 def cross_matrix(record: RunRecord, folder: Path) -> dict[str, Any] | None:
     """SSIM of models on specimens."""
     rows = record.table("measures/cross_matrix.csv")
+    # One model on one specimen is in the table of figures already.
+    if len({row.get("model") for row in rows} - set(METHODS)) < 2 and len({row.get("specimen") for row in rows}) < 2:
+        return None
+    found = matrix_of(rows)
+    if found is not None:
+        _copy(record, "measures/cross_matrix.csv", folder)
+    return found
+
+
+def matrix_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A table of models (rows) and specimens (columns) from rows of ``model, specimen, ssim``."""
     rows = [row for row in rows if isinstance(row.get("ssim"), float)]
     if not rows:
         return None
     columns = list(dict.fromkeys(str(row["specimen"]) for row in rows))
     found = {(str(row["model"]), str(row["specimen"])): row["ssim"] for row in rows}
     models = list(dict.fromkeys(str(row["model"]) for row in rows))
-    _copy(record, "measures/cross_matrix.csv", folder)
     return {
         "columns": columns,
         "rows": [
-            {"title": m, "cells": [f"{found[m, c]:.3f}" if (m, c) in found else "–" for c in columns]} for m in models
+            {"title": IMAGES.get(m, m), "cells": [f"{found[m, c]:.3f}" if (m, c) in found else "–" for c in columns]}
+            for m in models
         ],
     }
 

@@ -15,6 +15,7 @@ from dlm_fiji.micrograph import atomic_write
 from dlm_fiji.report import charts, verdict
 from dlm_fiji.report.data_files import write_rows
 from dlm_fiji.report.figures_of_merit import MEASURED_ON, figures_of_merit
+from dlm_fiji.report.making_sections import matrix_of
 from dlm_fiji.report.page import copy_assets, render, write_report
 from dlm_fiji.report.run_record import IMAGES, METHODS, RunRecord
 
@@ -75,6 +76,7 @@ def write_summary(
             "rows": rows,
             "columns": [{"title": IMAGES[name], "colour": charts.COLOURS[name]} for name in shown],
             "means": means,
+            "cross": _matrix([record for record, _, _ in runs], folder),
             "simulated": sum(record.simulated for record, _, _ in runs),
             "measured_on": MEASURED_ON,
             "version": __version__,
@@ -106,6 +108,16 @@ def _row(record: RunRecord, metrics: dict[str, Any], page: Path, shown: list[str
         "cells": cells,
         "data": [title, record.simulated, *data],
     }
+
+
+def _matrix(records: Sequence[RunRecord], folder: Path) -> dict[str, Any] | None:
+    """The matrices of all runs as one; several models or none."""
+    rows = [row for record in records for row in record.table("measures/cross_matrix.csv")]
+    found = matrix_of(rows)
+    if found is not None:
+        columns = ["model", "specimen", "ssim"]
+        write_rows(folder / "cross_matrix.csv", columns, [[row.get(c) for c in columns] for row in rows])
+    return found
 
 
 def _headline(areas: Sequence[dict[str, Any]]) -> str:

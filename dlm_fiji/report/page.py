@@ -162,7 +162,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("resolution", "resolution", "Resolution"),
         ("whole", "whole_viewer", "Whole specimen"),
         ("making", "charts", "How it was made"),
-        ("cross", "cross", "Other specimens"),
+        ("cross", "cross", "Models and specimens"),
         ("paper", "paper", "The papers' tables"),
         ("timings", "stages", "Steps and times"),
     ]

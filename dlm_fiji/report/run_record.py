@@ -22,15 +22,16 @@ simulated question model specimen``):
 ``trust/trust.json``
     ``dlm_fiji.measures.Trust.summary()``; ``test_area`` the same figures of the label and the rivals; ``roc``.
     ``trust/map.tif`` its ``significance`` (standard deviations), ``trust/deviation.tif`` its ``deviation`` (share of
-    the mean brightness), ``trust/uncheckable.tif`` its ``uncheckable`` (0–1), ``trust/roc.csv`` (``false_alarm,
-    inserted, erased``), ``trust/detectability.csv`` (``d_prime, inserted, erased``).
+    the mean brightness), ``trust/uncheckable.tif`` its ``uncheckable`` (0–1), ``trust/flags.tif`` 1
+    where flagged, ``trust/roc.csv`` (``false_alarm, inserted, erased``), ``trust/detectability.csv`` (``d_prime,
+    inserted, erased``).
 ``measures/fwhm.csv``
     ``image, fwhm_um``, a row a bead; ``measures/fwhm.json`` the fits, ``{image: {"mean_um": …, "low_um": …,
     "high_um": …}}``.
 ``measures/mtf.csv``
     ``cycles_per_mm`` and one column of contrasts an image.
 ``measures/depth_of_field.csv``
-    ``defocus_um`` and one column of SSIM an image.
+    ``defocus_um`` and one column of SSIM an image; ``measures/defocus_contrast.csv`` the same of contrast.
 ``measures/cross_matrix.csv``
     ``model, specimen, ssim``.
 ``measures/runtime.csv``

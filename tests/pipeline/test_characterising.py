@@ -52,6 +52,7 @@ def test_depth_and_runtime_are_written(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "Simulated instrument" in text
     assert "Depth of field" in text
+    assert "Contrast out of focus" in text
     assert "Time by image size" in text
 
 
@@ -105,7 +106,14 @@ def test_a_model_gets_the_image_reduced_to_its_scale(pair: tuple[Path, Path], tm
         normalisation="percentile",
     )
     save_model(tmp_path / "model", network, card)
-    compare_fluorescence_image(*pair, tmp_path / "run", str(tmp_path / "model"), iterations=3, sigma=1.8)
+    save_model(tmp_path / "other", network, card.model_copy(update={"name": "twin"}))
+    page = compare_fluorescence_image(
+        *pair, tmp_path / "run", str(tmp_path / "model"), iterations=3, sigma=1.8, others=[str(tmp_path / "other")]
+    )
+    rows = table(tmp_path / "run" / "measures" / "cross_matrix.csv")
+    assert [row["model"] for row in rows] == ["unprocessed", "richardson_lucy", "tiny", "twin"]
+    assert rows[2]["ssim"] == rows[3]["ssim"]
+    assert "Models and specimens" in page.read_text(encoding="utf-8")
     assert open_image(tmp_path / "run" / "evaluate" / "network.tif").shape[-2:] == (160, 160)
     made = provenance(tmp_path / "run" / "evaluate" / "network.tif")
     assert made is not None

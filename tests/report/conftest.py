@@ -166,6 +166,9 @@ def add_measures(folder):
     (folder / "trust" / "trust.json").write_text(json.dumps(trust))
     save_image(rng.normal(0, 1.5, (120, 120)).astype(np.float32), folder / "trust" / "map.tif")
     save_image(rng.random((300, 300)).astype(np.float32), folder / "trust" / "uncheckable.tif")
+    deviation = rng.normal(0, 0.05, (120, 120)).astype(np.float32)
+    save_image(deviation, folder / "trust" / "deviation.tif")
+    save_image((np.abs(deviation) > 0.15).astype(np.uint8), folder / "trust" / "flags.tif")
     table(
         folder / "trust" / "roc.csv", ["false_alarm", "inserted", "erased"], [(0, 0, 0), (0.01, 0.96, 0.97), (1, 1, 1)]
     )

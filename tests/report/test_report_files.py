@@ -127,7 +127,7 @@ def test_every_optional_part_has_its_place(measured_run):
     text = page_of(measured_run).text
     for words in (
         "Bead widths", "0.481 µm (95 %: 0.470 to 0.492)", "Contrast transfer", "Depth of field",
-        "Models on other specimens", "3.0% of 400 regions", "Faults found against false alarms",
+        "Models and specimens", "3.0% of 400 regions", "Faults found against false alarms",
         "Best of 120 settings: 10 iterations with damping 0.1 %", "Table S4", "Steps, engines and times",
     ):  # fmt: skip
         assert words in text, words
@@ -252,6 +252,10 @@ def test_no_run_folder(tmp_path):
 def test_summary_of_several_specimens(run_maker, tmp_path):
     good = run_maker(tmp_path / "good")
     bad = run_maker(tmp_path / "bad", network_weight=0.02, simulated=False)
+    for run, specimen in ((good, "colon"), (bad, "blood")):
+        (run / "measures").mkdir()
+        rows = f"model,specimen,ssim\nbicubic,{specimen},0.7\none,{specimen},0.8\n"
+        (run / "measures" / "cross_matrix.csv").write_text(rows, encoding="utf-8")
     page = write_summary([good, bad], tmp_path / "summary")
     parsed = Page(page)
     assert "of 2 specimens" in parsed.text
@@ -262,6 +266,14 @@ def test_summary_of_several_specimens(run_maker, tmp_path):
     assert len(links) == 2
     assert all((page.parent / link).is_file() for link in links)
     assert len(rows_of(page.parent / "summary.csv")) == 2
+    assert "colon" in parsed.text
+    assert "Bicubic" in parsed.text
+    assert [row["specimen"] for row in rows_of(page.parent / "cross_matrix.csv")] == [
+        "colon",
+        "colon",
+        "blood",
+        "blood",
+    ]
     assert write_summary([good], tmp_path / "summary.html") == tmp_path / "summary" / "index.html"
     with pytest.raises(InputError, match="something else"):
         write_summary([good], good)

@@ -98,8 +98,7 @@ def _lab(rgb: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _linear(values: NDArray[Any]) -> NDArray[np.float32]:
-    values = values.astype(np.float64)
-    curve = ((np.maximum(values, 0.04045) + 0.055) / 1.055) ** 2.4
+    curve = cv2.pow((np.maximum(values, 0.04045) + 0.055) / 1.055, 2.4).reshape(values.shape)
     return np.where(values > 0.04045, curve, values / 12.92).astype(np.float32)
 
 
@@ -107,7 +106,8 @@ _LINEAR_8 = _linear(np.arange(256) / 255)
 
 
 def _unit(rgb: NDArray[Any]) -> NDArray[Any]:
-    return rgb / np.iinfo(rgb.dtype).max if rgb.dtype.kind in "ui" else rgb
+    unit = rgb.astype(np.float32)
+    return unit / np.iinfo(rgb.dtype).max if rgb.dtype.kind in "ui" else unit
 
 
 def _check_rgb(rgb: NDArray[Any]) -> None:

@@ -5,6 +5,10 @@
 The rivals take turns, round by round, so that a busy machine troubles all alike; the median of the rounds
 counts. Ours is an 8-bit array in and an 8-bit array out, scaling and tiling included. The raw engines get a
 float tensor of the right layout and give one back.
+
+Measured on a busy AMD EPYC (AVX2) by processor time, one thread, 512² in: ours 1.73 s, OpenVINO raw 1.72 s, PyTorch
+channels last 3.18 s, PyTorch eager 4.28 s: within 1 % of the fastest raw engine, 2.5 times PyTorch eager. OpenVINO's
+62 GFLOP/s are what a matrix product has there under the same load (59 to 62), so no engine could reach 3.
 """
 
 from __future__ import annotations
@@ -36,15 +40,19 @@ def operations(size: int) -> float:
     return total
 
 
-def matrix_peak(seconds: float = 1.0) -> float:
-    """Floating-point operations a second of PyTorch's matrix product, the best of many."""
-    a, b = torch.rand(1536, 1536), torch.rand(1536, 1536)
+def matrix_peak(seconds: float = 1.0, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Floating-point operations a second of PyTorch's matrix product, the best of many, each of some milliseconds.
+
+    With ``clock=time.process_time`` those of one thread.
+    """
+    edge = 768
+    a, b = torch.rand(edge, edge), torch.rand(edge, edge)
     best, end = np.inf, time.perf_counter() + seconds
     while time.perf_counter() < end:
-        start = time.perf_counter()
+        start = clock()
         a @ b
-        best = min(best, time.perf_counter() - start)
-    return 2 * 1536**3 / best
+        best = min(best, clock() - start)
+    return 2 * edge**3 / best
 
 
 def rivals(size: int, threads: int, tiled: int) -> dict[str, Callable[[], object]]:

@@ -59,14 +59,18 @@ def _options_of(settings: type[Settings], leave_out: tuple[str, ...], names: dic
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         text = f"{field.description}{', ' + str(extra['unit']) if extra.get('unit') else ''}"
         default = field.default
+        words = [part for part in typing.get_args(kind) if typing.get_origin(part) is Literal]
         if typing.get_origin(kind) is Literal:
             # Not an enumeration of Typer's: a wrong choice gets the settings' own sentence.
             text += f": {', '.join(map(str, typing.get_args(kind)))}"
             kind = type(typing.get_args(kind)[0])
+        elif words:  # a number or a word, such as int | Literal["auto"]
+            text += f"; or {', '.join(typing.get_args(words[0]))}"
+            kind = str
         elif typing.get_origin(kind) is tuple:
             kind, default = list[typing.get_args(kind)[0]] | None, None  # type: ignore[misc]
             text += "; repeatable"
         option = names.get(name, f"--{name.replace('_', '-')}")
-        annotation = Annotated[kind, typer.Option(option, help=f"{text}.")]
+        annotation = Annotated[kind, typer.Option(option, help=f"{text[:1].upper()}{text[1:]}.")]
         found.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
     return found

@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
+from dlm_fiji.cli.from_settings import with_options
+from dlm_fiji.inference import InferenceSettings
+
 __all__ = ["command"]
 
 
+@with_options(InferenceSettings)
 def command(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Image; with --batch a folder or a quoted glob.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Image to write; with --batch a folder.")],
@@ -20,18 +24,9 @@ def command(
         bool | None,
         typer.Option("--stream/--whole", help="From and to the disk in windows; by size if not given."),
     ] = None,
-    tile: Annotated[str, typer.Option(help="Pixels of a tile, auto or whole.")] = "auto",
-    passes: Annotated[
-        int, typer.Option(help="Times the network is applied (self-feeding); more than one may sharpen too far.")
-    ] = 1,
-    keep_scale: Annotated[bool, typer.Option("--keep-scale", help="Reduce before each further pass.")] = False,
-    resample: Annotated[bool, typer.Option("--resample", help="Resample to the model's pixel size first.")] = False,
-    full_scale: Annotated[float | None, typer.Option(help="Value of a full pixel, such as 4095.")] = None,
-    backend: Annotated[str, typer.Option(help="auto, torch, openvino or onnxruntime.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps; several by commas, or cuda:all.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    *,
+    settings: InferenceSettings,
 ) -> None:
     """Enhance an image, or many.
 
@@ -41,20 +36,8 @@ def command(
     from rich.progress import Progress
 
     from dlm_fiji.errors import InputError
-    from dlm_fiji.inference import InferenceSettings, load_model, predict_batch, predict_file
+    from dlm_fiji.inference import load_model, predict_batch, predict_file
 
-    settings = InferenceSettings.of(
-        None,
-        tile=int(tile) if tile.isdigit() else tile,
-        passes=passes,
-        keep_scale=keep_scale,
-        resample=resample,
-        full_scale=full_scale,
-        backend=backend,
-        device=device,
-        precision=precision,
-        threads=threads,
-    )
     console = Console(quiet=quiet, stderr=True)
     loaded = load_model(model)
     if batch:

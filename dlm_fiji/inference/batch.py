@@ -13,8 +13,9 @@ from typing import Any, Literal
 import xarray as xr
 
 from dlm_fiji.errors import DlmError, InputError
+from dlm_fiji.inference.inference_settings import InferenceSettings
 from dlm_fiji.inference.model_files import Model
-from dlm_fiji.inference.prediction import InferenceSettings, predict, prepare_model
+from dlm_fiji.inference.prediction import predict, prepare_model
 from dlm_fiji.inference.streaming import is_large, stream_file
 from dlm_fiji.micrograph import is_image_file, open_image, save_image
 

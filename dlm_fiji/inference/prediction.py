@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -13,29 +13,15 @@ from numpy.typing import NDArray
 
 from dlm_fiji.errors import DlmWarning, InputError
 from dlm_fiji.inference.backends import Engine, choose_engines
+from dlm_fiji.inference.inference_settings import InferenceSettings
 from dlm_fiji.inference.intensities import Scaling, scaling_for
 from dlm_fiji.inference.model_files import Model, load_model
 from dlm_fiji.inference.resampling import enlarged_coordinates, pixel_um_of, reduce_area, resampled_for
 from dlm_fiji.inference.windows import Progress, enhance_windows, ratio_of
-from dlm_fiji.settings import Settings, setting
 
-__all__ = ["InferenceSettings", "predict", "prepare_model"]
+__all__ = ["predict", "prepare_model"]
 
 ImageT = TypeVar("ImageT", np.ndarray, xr.DataArray)
-
-
-class InferenceSettings(Settings):
-    """How a model is run; nothing here changes the result by more than 1e-4 of the range, but passes do."""
-
-    tile: int | Literal["auto", "whole"] = setting("auto", "pixels of a tile with its overlap", unit="px")
-    passes: int = setting(1, "times the network is applied", source="000, self-feeding", ge=1, le=5)
-    keep_scale: bool = setting(False, "reduce to the input's pixels before each further pass")
-    backend: Literal["auto", "torch", "openvino", "onnxruntime"] = setting("auto", "what computes the network")
-    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps; cuda:0,cuda:1 or cuda:all share the tiles")
-    precision: Literal["fp32", "bf16", "fp16"] = setting("fp32", "number type of the network")
-    threads: int | None = setting(None, "CPU threads; empty for the library's choice", ge=1)
-    full_scale: float | None = setting(None, "value of a full pixel, such as 4095 for 12 bits", gt=0)
-    resample: bool = setting(False, "resample an image whose pixel size the model was not trained for")
 
 
 def predict(

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from dlm_fiji.errors import ConfigurationError, DlmWarning, InputError
 from dlm_fiji.inference.backends import choose_engines
+from dlm_fiji.inference.inference_settings import InferenceSettings
 from dlm_fiji.inference.intensities import PERCENTILES, SAMPLES, Scaling, full_scale_of
 from dlm_fiji.inference.model_files import Model
-from dlm_fiji.inference.prediction import InferenceSettings, predict, prepare_model
+from dlm_fiji.inference.prediction import predict, prepare_model
 from dlm_fiji.inference.windows import Progress, enhance_windows, ratio_of
 from dlm_fiji.micrograph import PyramidWriter, RegionReader, open_image, open_region_reader, save_image
 

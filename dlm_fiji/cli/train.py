@@ -22,7 +22,11 @@ def command(
         Path | None, typer.Option(help="The same for validation; else the last tenth of the pairs.")
     ] = None,
     simulate: Annotated[
-        Path | None, typer.Option(help="Sharp images instead of pairs: a folder, or a TOML list of fields.")
+        Path | None,
+        typer.Option(
+            help="Sharp images instead of pairs: a folder, or a TOML list of fields; they are seen through simulated "
+            "bright-field microscopes, with the adversarial presets wide-field fluorescence ones."
+        ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder that the list's file names are relative to.")] = None,
     preset: Annotated[

@@ -119,7 +119,8 @@ class Game:
         self.discriminator = discriminator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = torch.optim.Adam(generator.parameters(), lr=settings.learning_rate)
         judging = torch.optim.Adam(discriminator.parameters(), lr=settings.discriminator_rate)
-        self.runner, self.optimiser = fabric.setup(self.network, optimiser)
+        compiled = torch.compile(self.network) if settings.compile else self.network
+        self.runner, self.optimiser = fabric.setup(compiled, optimiser)
         self.judge, self.d_optimiser = fabric.setup(self.discriminator, judging)
         self.averaged = copy.deepcopy(self.network) if settings.ema > 0 else self.network
         self.weights = weights

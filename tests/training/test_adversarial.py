@@ -142,3 +142,10 @@ def test_scaled_pair_gives_the_label_the_inputs_units():
 def test_shares_beyond_one_are_refused():
     with pytest.raises(ConfigurationError, match="shares of one loss"):
         train_adversarial(PAIRS, VALIDATION, TINY, None, **networks(), mse_share=0.9, ssim_share=0.5)
+
+
+def test_compile_is_not_passed_over(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    train_adversarial(PAIRS, VALIDATION, TINY, None, **networks(), steps=1, compile=True)
+    assert [type(network) for network in compiled] == [FluorescenceGenerator]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 import cv2
 import numpy as np
 
-from dlm_fiji.registration.subpixel import ShiftFit, correlation_peaks, refine_shift, smooth
+from dlm_fiji.registration.subpixel import ShiftFit, correlation_peaks, independent_pixels, refine_shift, smooth
 from dlm_fiji.registration.tiles import TileCache, TileSource
 
 __all__ = ["LinkFinder", "Measurement", "pyramid_factors"]
@@ -63,6 +63,14 @@ def _in_full_pixels(fit: ShiftFit, factor: int) -> ShiftFit:
 def _least(information: np.ndarray) -> float:
     """What is known along the worst direction, px⁻²."""
     return float(np.linalg.eigvalsh(information)[0])
+
+
+def _mean_fit(fits: list[ShiftFit], sigma: float) -> ShiftFit:
+    """The likeliest of some fits of one pair, at their mean weighted by likelihood, which errs least on average."""
+    top = max(fits, key=lambda fit: fit.correlation)
+    rest = np.array([max(1 - fit.correlation**2, 1e-9) for fit in fits])  # of the variance
+    weight = (rest.min() / rest) ** (0.5 * top.pixels / independent_pixels(sigma))
+    return replace(top, shift=np.average([fit.shift for fit in fits], axis=0, weights=weight))
 
 
 def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
@@ -188,13 +196,13 @@ class LinkFinder:
         fit = refine_shift(first, second, start, sigma=self._sigma, tolerance=0.01)
         if fit is None or _least(fit.information) > FAINT**-2:
             return fit
-        # in faint content noise makes several optima along the direction that is known least; the highest is likeliest
+        # in faint content noise makes several optima along the direction that is known least
         axis = np.linalg.eigh(fit.information)[1][:, 0]
         others = [
             refine_shift(first, second, start + step * axis, sigma=self._sigma, tolerance=0.01)
             for step in (-1.5, -0.75, 0.75, 1.5)
         ]
-        return max((f for f in (fit, *others) if f is not None), key=lambda f: f.correlation)
+        return _mean_fit([f for f in (fit, *others) if f is not None], self._sigma)
 
     def _coarse_fit(
         self, first: np.ndarray, second: np.ndarray, expected: np.ndarray, search: np.ndarray

@@ -25,6 +25,7 @@ __all__ = [
     "ShiftFit",
     "correlation_peaks",
     "fractional_kernel",
+    "independent_pixels",
     "overlap_correlation",
     "refine_shift",
     "smooth",
@@ -57,6 +58,11 @@ def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
     if sigma <= 0:
         return image
     return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+
+
+def independent_pixels(sigma: float) -> float:
+    """Pixels for one independent value of white noise smoothed by ``sigma`` px."""
+    return max(1.0, 4 * np.pi * max(sigma, 0.5) ** 2)
 
 
 def fractional_kernel(fraction: float, kind: str = "quintic") -> np.ndarray:
@@ -229,7 +235,7 @@ def refine_shift(
     """
     start = np.asarray(start, dtype=float)
     shift, last, lag_before = start.copy(), np.inf, None
-    independent = max(1.0, 4 * np.pi * max(sigma, 0.5) ** 2)  # px for one independent value of smoothed white noise
+    independent = independent_pixels(sigma)
     for _ in range(iterations):
         lag = np.ceil(shift).astype(int)
         fraction = lag - shift  # b(p - shift) = b(p - lag + fraction)

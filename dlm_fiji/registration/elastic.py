@@ -39,8 +39,8 @@ class ElasticSettings(Settings):
 
     schedule: Literal["fit", "search", "shrinking-blocks", "growing-count"] = setting(
         "fit",
-        "fit: blocks first, then local least squares; search: all shifts of all windows, coarse, for pairs whose "
-        "details differ; shrinking-blocks: 002; growing-count: 004",
+        "fit: blocks first, then local least squares; search: all shifts of all windows, then a fit where details "
+        "agree; shrinking-blocks: 002; growing-count: 004",
     )
     first_block: int = setting(256, "Block side at the start", unit="px", ge=16, source="002")
     last_block: int = setting(64, "Block side at the end", unit="px", ge=8, source="002: 64; 004: 50")

@@ -47,19 +47,14 @@ def _inside(displacement: np.ndarray, margin: float = 1.0) -> np.ndarray:
 def fit_field(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tuple[np.ndarray, int, float]:
     """The displacement, the number of fits, and the median share of the windows' variance that agrees at last."""
     shape = (fixed.shape[0], fixed.shape[1])
-    side = min(shape)
-    spacing = s.spacing or float(np.clip(side / 32, 6, 16))
-    nodes = (max(4, round(shape[0] / spacing)), max(4, round(shape[1] / spacing)))
-    factor = _coarsest(side)
+    nodes, distance = _grid_of_nodes(shape, s)
+    factor = _coarsest(min(shape))
     small_m, small_f = (_reduced(image, factor) for image in (moving, fixed))
     coarse, count = _first_guess(small_m, small_f, s, factor)
-    field = np.stack([cv2.resize(layer, (nodes[1], nodes[0]), interpolation=cv2.INTER_AREA) for layer in coarse])
-    field = field.astype(float) * factor
-    distance = (shape[0] / nodes[0], shape[1] / nodes[1])
+    field = _at_nodes(coarse, nodes) * factor
     bending = s.bending or BENDING
     while True:
-        pair = [smooth(_reduced(image, factor), s.sigma) for image in (moving, fixed)]
-        level = _Level(pair[0], pair[1], factor, distance, s)
+        level = _Level(moving, fixed, factor, distance, s)
         field, fits = level.fitted(field, bending)
         count += fits
         if factor <= s.finest:
@@ -73,13 +68,21 @@ def fit_field(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tupl
     return nodes_to_field(field, shape), count, float(np.median(level.votes(field).agreement))
 
 
+def _grid_of_nodes(shape: tuple[int, int], s: ElasticSettings) -> tuple[tuple[int, int], tuple[float, float]]:
+    """Nodes (h, w) of the field, and their distances, px."""
+    spacing = s.spacing or float(np.clip(min(shape) / 32, 6, 16))
+    nodes = (max(4, round(shape[0] / spacing)), max(4, round(shape[1] / spacing)))
+    return nodes, (shape[0] / nodes[0], shape[1] / nodes[1])
+
+
 class _Level:
-    """A pair reduced by ``factor``, and the fit of a field (2, h, w), in full-size px, to it."""
+    """A pair reduced by ``factor``, and the fit of a field (2, h, w), in px of the full size, to it."""
 
     def __init__(
         self, moving: np.ndarray, fixed: np.ndarray, factor: int, distance: tuple[float, float], s: ElasticSettings
     ) -> None:
-        self.moving, self.fixed, self.factor, self.distance, self.s = moving, fixed, factor, distance, s
+        self.moving, self.fixed = (smooth(_reduced(image, factor), s.sigma) for image in (moving, fixed))
+        self.factor, self.distance, self.s = factor, distance, s
 
     def votes(self, field: np.ndarray, part: np.ndarray | float = 1.0) -> RegionVotes:
         """What the windows say with ``field`` applied; of the pixels with weights ``part`` only."""
@@ -110,8 +113,10 @@ class _Level:
                 break
         return field, count
 
-    def foretelling(self, field: np.ndarray) -> float:
+    def foretelling(self, field: np.ndarray, keep: bool = False) -> float:
         """The stiffest bending by which each half of the pixels foretells the other half about as well as by any.
+
+        With ``keep`` 0 is possible too: ``field`` as it is foretells clearly better than any.
 
         The halves are the fields of a chessboard, two nodes wide, so that the noise of each is its own. Where the
         pair needs no field, a flexible one would follow that noise.
@@ -120,7 +125,7 @@ class _Level:
         board = ((parity[0][:, None] + parity[1][None, :]) % 2).astype(np.float32)
         apart = np.ones((2 * round(2 * self.s.sigma) + 1,) * 2, np.uint8)  # smoothing shares noise across an edge
         halves = [self.votes(field, cv2.erode(part, apart)) for part in (board, 1 - board)]
-        best, least = BENDINGS[0], np.inf
+        best, least = (0.0, 2 * DOUBT) if keep else (BENDINGS[0], np.inf)
         for bending in BENDINGS:
             missed = 0.0
             for half, other in (halves, halves[::-1]):
@@ -134,15 +139,15 @@ class _Level:
 
 
 def search_field(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> tuple[np.ndarray, int, float]:
-    """The displacement by two searches, the number of searches, and 0: how windows agree is not measured.
+    """The displacement by two searches and, where the details agree, a fit; their number; and 0, as no share is known.
 
-    Each is done there and back, and the mean of both taken: what one says by chance the other does not.
+    Each search is done there and back, and the mean of both taken: what one says by chance the other does not.
     """
     shape = (fixed.shape[0], fixed.shape[1])
     factor = _coarsest(min(shape))
     displacement = np.zeros((2, *shape), np.float32)
     count = 0
-    for reach, window, stride, slack in SEARCHES:
+    for reach, window, stride, slack in SEARCHES[: 1 if factor == 1 else 2]:
         a, b = (smooth(_reduced(image, factor), s.sigma) for image in (moving, fixed))
         current = read_through(a, _on_grid(displacement, 1 / factor, (b.shape[0], b.shape[1])))
         if s.max_shift is not None:
@@ -154,10 +159,25 @@ def search_field(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> t
         step = 0.5 * (there + Warp(back).inverse().displacement)
         displacement = composed(displacement, _on_grid(step, factor, shape))
         count += 1
-        if factor == 1:
+        factor = max(1, factor // 2)
+    nodes, distance = _grid_of_nodes(shape, s)
+    field = _at_nodes(displacement, nodes)
+    fits = 0
+    while factor >= s.finest:
+        level = _Level(moving, fixed, factor, distance, s)
+        bending = level.foretelling(field, keep=True)
+        if bending == 0:
             break
+        field, fits = level.fitted(field, bending)
+        count += fits
         factor //= 2
-    return displacement, count, 0.0
+    return nodes_to_field(field, shape) if fits else displacement, count, 0.0
+
+
+def _at_nodes(displacement: np.ndarray, nodes: tuple[int, int]) -> np.ndarray:
+    """The mean displacement (2, h, w) about each node."""
+    layers = [cv2.resize(layer, (nodes[1], nodes[0]), interpolation=cv2.INTER_AREA) for layer in displacement]
+    return np.stack(layers).astype(float)
 
 
 def _on_grid(displacement: np.ndarray, factor: float, shape: tuple[int, int]) -> np.ndarray:

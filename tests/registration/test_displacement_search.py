@@ -45,14 +45,14 @@ def test_the_likelihood_is_highest_at_the_shift(scene):
     assert likelihood.min() == 0
 
 
-def test_a_larger_image_is_searched_in_two_steps(scene):
+def test_where_details_agree_a_fit_follows_the_search(scene):
     rows, cols = np.mgrid[:280, :300].astype(float)
     u = np.stack([9 * np.sin(rows / 90), 7 * np.cos(cols / 100)])
     warp = register_elastic(
         scene(rows + 200, cols + 200), scene(rows + u[0] + 200, cols + u[1] + 200), schedule="search", sigma=1.0
     )
-    assert warp.record["iterations"] == 2
-    assert np.hypot(*(warp.displacement - u)).mean() < 0.5
+    assert warp.record["iterations"] > 2
+    assert np.hypot(*(warp.displacement - u)).mean() < 0.1
     assert warp.check().ok
 
 

@@ -29,7 +29,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         ],
         "sampling": ["reduce_bicubic", "resample"],
         "similarity": ["Similarity", "SimilaritySettings", "refine_similarity"],
-        "stitching": ["StitchSettings", "nominal_positions", "stitch"],
+        "stitching": ["StitchSettings", "nominal_layout", "stitch"],
         "tile_configuration": ["read_tile_configuration", "write_tile_configuration"],
         "warp": ["Warp", "WarpCheck"],
     },

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.registration.arrangement import nominal
+from dlm_fiji.registration.arrangement import Nominal, nominal
 from dlm_fiji.registration.fusion import Fusion
 from dlm_fiji.registration.global_positions import connected, fit_stage, solve_positions
 from dlm_fiji.registration.layout import StartCorner
@@ -29,7 +29,7 @@ from dlm_fiji.registration.subpixel import ShiftFit
 from dlm_fiji.registration.tiles import TileSource
 from dlm_fiji.settings import Settings, setting
 
-__all__ = ["StitchSettings", "nominal_positions", "stitch"]
+__all__ = ["StitchSettings", "nominal_layout", "stitch"]
 
 LENS_SIDE = 700
 """Side of the reduced tiles on which local shifts are measured, px."""
@@ -177,13 +177,15 @@ def _own_channel(
     return own
 
 
-def nominal_positions(
+def nominal_layout(
     tiles: Any, grid: tuple[int, int] | None = None, settings: StitchSettings | None = None, **changes: Any
-) -> np.ndarray:
-    """The positions (N, 2) y, x px from which :func:`stitch` would start; arguments and errors are the same."""
+) -> Nominal:
+    """The positions (N, 2) y, x px from which :func:`stitch` would start, the pairs of neighbours, and where both come
+    from in words; arguments and errors are the same.
+    """
     s = StitchSettings.of(settings, **changes)
     source = TileSource(tiles)
-    return nominal(source, grid, None, _finder(source, s), s).positions
+    return nominal(source, grid, None, _finder(source, s), s)
 
 
 def _estimated(source: TileSource, s: StitchSettings) -> np.ndarray | None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from dlm_fiji.errors import InputError
 from dlm_fiji.micrograph import Field, fields_of, is_image_file
-from dlm_fiji.registration import Mosaic, StitchSettings, nominal_positions, stitch
+from dlm_fiji.registration import Mosaic, StitchSettings, nominal_layout, stitch
 from dlm_fiji.steps.engines import require_engine
 
 __all__ = ["stitch_tiles", "tiles_in"]
@@ -43,10 +42,12 @@ def stitch_tiles(
     require_engine(engine, ("stitch",))
     from dlm_fiji.fiji import stitching
 
-    options: dict[str, Any] = {"grid": grid}
-    if grid is None or grid[0] * grid[1] != len(tiles):
-        options = {"positions": nominal_positions(list(tiles), grid, settings)}
-    return stitching.stitch(list(tiles), settings=settings, **options)
+    if grid is not None and grid[0] * grid[1] == len(tiles):
+        return stitching.stitch(list(tiles), grid=grid, settings=settings)
+    layout = nominal_layout(list(tiles), grid, settings)
+    mosaic = stitching.stitch(list(tiles), positions=layout.positions, settings=settings)
+    mosaic.layout = layout.origin
+    return mosaic
 
 
 def tiles_in(place: Path) -> list[Field]:

@@ -6,7 +6,7 @@ from skimage import data
 
 from dlm_fiji.errors import InputError
 from dlm_fiji.micrograph import from_array, save_image
-from dlm_fiji.registration import nominal_positions
+from dlm_fiji.registration import nominal_layout
 from dlm_fiji.steps import stitch_tiles, tiles_in
 
 
@@ -27,6 +27,6 @@ def test_the_stage_in_our_own_files_places_them(tmp_path):
         tile = from_array(scene[:, x : x + 120], 0.5, stage_um=(7.0, 0.5 * x + 3))
         save_image(tile, tmp_path / f"{number}.tif")
     tiles = tiles_in(tmp_path)
-    np.testing.assert_allclose(nominal_positions(tiles), [[0, 0], [0, 90], [0, 180]])
+    np.testing.assert_allclose(nominal_layout(tiles).positions, [[0, 0], [0, 90], [0, 180]])
     mosaic = stitch_tiles(tiles)
     np.testing.assert_array_equal(mosaic.image, scene)

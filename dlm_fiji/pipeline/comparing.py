@@ -115,7 +115,7 @@ def compare_image(
     folder = run.folder("evaluate")
     facts = {"": {"made_by": "dlm_fiji compare"}, "network": {"made_by": "dlm_fiji compare", **made}}
     area = save_area(folder, images, pair.hr, pair.lr, camera, camera / scale, facts)
-    area["richardson_lucy"]["iterations"] = rival.iterations
+    area["richardson_lucy"] |= {"iterations": rival.iterations, "iterations_tried": optics.iterations}
     scores = {network.name if name == "network" else name: found["ssim"] for name, found in area.items()}
     for other in map(load_model, others):
         if other.scale != scale:

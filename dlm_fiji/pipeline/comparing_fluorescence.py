@@ -120,7 +120,11 @@ def compare_fluorescence_image(
     fitted, figures = compare_fluorescence(images, truth)
     folder = run.folder("evaluate")
     measured = save_area(folder, fitted, truth, low, pixel, fine, facts, figures)
-    measured["richardson_lucy"] |= {"iterations": rival.iterations, "sigma_px": rival.sigma}
+    measured["richardson_lucy"] |= {
+        "iterations": rival.iterations,
+        "iterations_tried": iterations,
+        "sigma_px": rival.sigma,
+    }
     own = figures.pop("label")
     if network is not None:
         further = {m.name: _enhanced(m, low, ratio)[0] for m in map(load_model, others) if m.name != network.name}

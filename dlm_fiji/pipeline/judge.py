@@ -100,7 +100,7 @@ def evaluate(context: Context) -> dict[str, Any]:
         figures = save_area(folder, images, label, lr, pixel, hr_pixel, {"": context.provenance("evaluate")})
         results.append({"label": field["label"], "rectangle": field["rectangle"], **figures})
     first = results[0]
-    first["richardson_lucy"]["iterations"] = iterations
+    first["richardson_lucy"] |= {"iterations": iterations, "iterations_tried": context.settings.deconvolve.iterations}
     untuned = first.pop("network_before", None)
     metrics: dict[str, Any] = {
         "test_area": {name: first[name] for name in ("bicubic", "richardson_lucy", "network")},

@@ -101,6 +101,8 @@ class AreaSections:
             if name == "network_before" or not isinstance(figures, dict) or figures.get("ssim") is None:
                 continue
             note = f"{figures['iterations']} iterations, the best for this label" if figures.get("iterations") else ""
+            if note and figures.get("iterations_tried") == figures["iterations"]:
+                note = f"{figures['iterations']} iterations, as many as were tried: more may be better"
             before = self.test_area.get(METHODS["network_before"])
             if name == "network" and isinstance(before, dict) and before.get("ssim") is not None:
                 note = f"{before['ssim']:.3f} before fine-tuning on this specimen"

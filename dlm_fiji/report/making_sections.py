@@ -78,7 +78,9 @@ def resolution(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
         for name, values in groups.items():
             fit = fits.get(name) or {}
             mean = fit.get("mean_um", float(np.mean(values)))
-            interval = f" (95 %: {fit['low_um']:.3f} to {fit['high_um']:.3f})" if fit.get("low_um") is not None else ""
+            limits_um = [f"{fit[key]:.3f}" for key in ("low_um", "high_um") if fit.get(key) is not None]
+            # The label of equal simulated beads has no spread.
+            interval = f" (95 %: {' to '.join(limits_um)})" if len(set(limits_um)) == 2 else ""
             parts.append(f"{IMAGES.get(name, name)} {mean:.3f} µm{interval}, {len(values)} beads")
         text = "Gaussian fits to isolated beads: " + "; ".join(parts) + "."
         _add(

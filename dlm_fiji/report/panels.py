@@ -137,10 +137,12 @@ def shifts(shown: Mapping[str, np.ndarray], folder: Path) -> Panel | None:
     lengths = np.hypot(found[..., 0], found[..., 1])
     charts.shift_chart(found, shown["label"].shape[:2], folder / "images" / "shifts.svg")
     rows = [(i, j, *np.round(found[i, j], 4)) for i in range(_BLOCKS) for j in range(_BLOCKS)]
+    mean = found.mean((0, 1))
     text = (
         f"{IMAGES[name]} against the label in {_BLOCKS} × {_BLOCKS} blocks: {np.sqrt((lengths**2).mean()):.2f} px RMS, "
-        f"{lengths.max():.2f} px at most. What is left of registration counts against every image in the figures."
-    )
+        f"{lengths.max():.2f} px at most; on average y {mean[0]:+.2f}, x {mean[1]:+.2f} px. "
+        "What is left of registration counts against every image in the figures."
+    ).replace(" -", " −")
     chart = {
         "title": "Shift of each block",
         "src": "images/shifts.svg",

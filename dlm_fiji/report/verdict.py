@@ -113,5 +113,7 @@ def _name(name: str, figures: dict[str, Any], capital: bool = True) -> str:
     if name == "bicubic":
         return "Bicubic enlargement" if capital else "bicubic enlargement"
     if name == "richardson_lucy" and figures.get("iterations"):
+        if figures.get("iterations_tried") == figures["iterations"]:
+            return f"Richardson–Lucy ({figures['iterations']} iterations, as many as were tried)"
         return f"Richardson–Lucy at its best ({figures['iterations']} iterations)"
     return IMAGES.get(name, name)

@@ -27,6 +27,9 @@ def test_verdicts():
     headline, _ = answer(figures((0.7, 25), (0.8, 27), (0.79, 26)), "an area")
     assert headline.startswith("Richardson–Lucy at its best (9 iterations) is closest")
     assert "0.790 for the network" in headline
+    cut_short = figures((0.7, 25), (0.8, 27), (0.79, 26))
+    cut_short["richardson_lucy"]["iterations_tried"] = 9
+    assert "9 iterations, as many as were tried" in answer(cut_short, "an area")[0]
     headline, _ = answer(figures((0.7, 25), (0.8, 27), (0.801, 26)), "an area")
     assert "are level" in headline
     _, support = answer(figures((0.7, 25), (0.8, 27), (0.85, 26.5)), "an area")

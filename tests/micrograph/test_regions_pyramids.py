@@ -15,6 +15,7 @@ from dlm_fiji.micrograph import (
     save_image,
     to_array,
 )
+from dlm_fiji.micrograph.pyramids import _half
 
 SHAPES = [
     ((641, 533, 3), "uint8"),
@@ -146,3 +147,12 @@ def test_writer_refuses_what_does_not_fit(tmp_path):
             with pytest.raises(InputError, match="does not fit"):
                 writer.write(y, x, region)
         writer.write(0, 0, np.ones((100, 100), "uint8"))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_halves_of_whole_numbers_are_rounded_means(dtype):
+    """Ties to the even number, and the type's largest values do not overflow."""
+    block = np.random.default_rng(0).integers(0, 7, (64, 80, 3), dtype)
+    block[:32] += np.iinfo(dtype).max - 6
+    expected = np.rint(block.reshape(32, 2, 40, 2, 3).mean((1, 3)))
+    np.testing.assert_array_equal(_half(block), expected)

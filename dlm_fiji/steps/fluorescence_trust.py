@@ -28,6 +28,8 @@ __all__ = ["FluorescenceCamera", "FluorescenceTrustSettings", "Lens", "gaussian_
 _FWHM = 2.3548
 _LARGEST = 600
 """Camera pixels a side, in the middle of the image, on which a lens is fitted."""
+_LEAST_HAZE = 0.01
+"""Share of the light below which none is called out of focus."""
 _TRIM = 10
 """Label pixels at the edge that are not judged."""
 
@@ -222,7 +224,9 @@ def _fit_haze(narrow: NDArray[Any], wide: NDArray[Any] | None, image: NDArray[An
             break
     left = float(np.mean((image.ravel() - columns @ weights) ** 2))
     light = weights[:-1].sum()
-    return left, float(weights[1] / light) if len(parts) == 2 and light > 0 else 0.0
+    share = float(weights[1] / light) if len(parts) == 2 and light > 0 else 0.0
+    # Less than that is no haze, but an uneven ground.
+    return left, share if share >= _LEAST_HAZE else 0.0
 
 
 def _with_haze(core: NDArray[Any], wide: float, share: float, largest: int) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from dlm_fiji import __version__
 from dlm_fiji.errors import InputError
 from dlm_fiji.micrograph import atomic_write
 from dlm_fiji.report import charts, verdict
+from dlm_fiji.report.area_sections import measured_on
 from dlm_fiji.report.data_files import write_rows
 from dlm_fiji.report.figures_of_merit import MEASURED_ON, figures_of_merit
 from dlm_fiji.report.making_sections import matrix_of
@@ -78,7 +79,8 @@ def write_summary(
             "means": means,
             "cross": _matrix([record for record, _, _ in runs], folder),
             "simulated": sum(record.simulated for record, _, _ in runs),
-            "measured_on": MEASURED_ON,
+            "measured_on": "; ".join(dict.fromkeys(measured_on(m) for _, m, _ in runs if m["test_area"]))
+            or MEASURED_ON,
             "version": __version__,
         }
         (folder / "index.html").write_text(render("summary.html.j2", context), encoding="utf-8")

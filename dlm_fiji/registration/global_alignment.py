@@ -2,7 +2,7 @@
 
 What such images share is where tissue is, not how it looks. So they are compared by optical density (for bright
 field), much reduced and smoothed: every shift at a number of rotations by phase correlation, then an affine map by
-least squares from coarse to fine.
+least squares from coarse to fine; once there and once back, of which the better counts.
 """
 
 from __future__ import annotations
@@ -92,10 +92,31 @@ def align_global(
     shape = (b.shape[0], b.shape[1])
     size = np.maximum(a.shape, b.shape)
     a, b = (np.pad(i, [(0, int(n - m)) for n, m in zip(size, i.shape, strict=True)], mode="edge") for i in (a, b))
+    # there and back the fit may end at different places: the one where the images agree better counts
+    fits: dict[bool, tuple[np.ndarray, np.ndarray, float]] = {}
+    refusal = None
+    for backwards, pair in ((False, (a, b)), (True, (b, a))):
+        try:
+            fits[backwards] = _fitted(*pair, s)
+        except InputError as error:
+            refusal = refusal or error
+    if not fits:
+        assert refusal is not None
+        raise refusal
+    backwards = max(fits, key=lambda way: fits[way][2])
+    change, shift, correlation = fits[backwards]
+    if backwards:
+        linear = np.linalg.inv(np.eye(2) + change)
+        change, shift = linear - np.eye(2), -(linear @ shift)
+    return Similarity.of(change, shift, correlation, (int(size[0]), int(size[1])), shape)
+
+
+def _fitted(moving: np.ndarray, fixed: np.ndarray, s: GlobalSettings) -> tuple[np.ndarray, np.ndarray, float]:
+    """Change of the linear part, shift, px, and correlation, for images of one size."""
     factor = 1
-    while min(size) / (2 * factor) >= s.coarsest_side:
+    while min(fixed.shape) / (2 * factor) >= s.coarsest_side:
         factor *= 2
-    linear, shift, correlation = _search(smooth(_reduced(a, factor), 2), smooth(_reduced(b, factor), 2), s)
+    linear, shift, correlation = _search(smooth(_reduced(moving, factor), 2), smooth(_reduced(fixed, factor), 2), s)
     if correlation < s.min_correlation:
         raise InputError(
             f"The images correlate by {correlation:.2f} at best, below {s.min_correlation:.2f}: they do not seem to "
@@ -105,10 +126,10 @@ def align_global(
     fit = SimilaritySettings(model=s.model, iterations=30)
     for divisor, sigma in ((1, 3.0), (1, 1.5), (2, 2.0), (2, 1.0)):
         level = max(1, factor // divisor)
-        small = [smooth(_reduced(image, level), sigma) for image in (a, b)]
+        small = [smooth(_reduced(image, level), sigma) for image in (moving, fixed)]
         change, small_shift, correlation = fit_linear(small[0], small[1], change, shift / level, fit)
         shift = small_shift * level
-    return Similarity.of(change, shift, correlation, (int(size[0]), int(size[1])), shape)
+    return change, shift, correlation
 
 
 def _reduced(image: np.ndarray, factor: int) -> np.ndarray:

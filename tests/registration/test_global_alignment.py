@@ -36,6 +36,14 @@ def test_another_stain_is_brought_into_place(sections):
     assert np.hypot(rows - at[0], cols - at[1])[inside].mean() < 1.0
 
 
+def test_there_and_back_is_one_map(sections):
+    moving, fixed, _ = sections
+    there, back = align_global(moving, fixed).matrix, align_global(fixed, moving).matrix
+    corners = np.array([[0, 0, 1], [0, 399, 1], [359, 0, 1], [359, 399, 1.0]])
+    round_trip = np.column_stack([corners @ back.T, np.ones(4)]) @ there.T
+    assert np.hypot(*(round_trip - corners[:, :2]).T).max() < 0.05
+
+
 def test_sizes_may_differ(sections):
     moving, fixed, at = sections
     found = align_global(moving, fixed[:340, :380])

@@ -22,9 +22,10 @@ BENDING, BENDINGS = 0.03, (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Curvature allowed at first, and those that are tried at last where none is given."""
 DOUBT = 25.0
 """By so much (twice a logarithm of likelihoods) must a more flexible field foretell better. On the demo's fields, which
-have next to no warp, it seems better by up to 6; on a texture warped by 8 px, 18 was still noise."""
+have next to no warp, it seems better by up to 6; on an H&E field warped by 8 px, 18 was still noise."""
 SEARCHES = ((10, 3.0, 6, 0.9), (7, 4.0, 5, 3.0))
-"""Reach, window, stride and slack of the two searches, in px of their reduced images."""
+"""Reach, window, stride and slack of the two searches, in px of their reduced images; chosen on the lung sections of
+one lesion, see :meth:`ElasticSettings.sections`."""
 
 
 def read_through(image: np.ndarray, displacement: np.ndarray) -> np.ndarray:
@@ -123,7 +124,9 @@ class _Level:
         """
         parity = [np.arange(n) * m // (2 * n) for n, m in zip(self.fixed.shape, field.shape[1:], strict=True)]
         board = ((parity[0][:, None] + parity[1][None, :]) % 2).astype(np.float32)
-        apart = np.ones((2 * round(2 * self.s.sigma) + 1,) * 2, np.uint8)  # smoothing shares noise across an edge
+        # smoothing shares noise across an edge
+        margin = int(min(2 * self.s.sigma, 0.5 * min(self.distance) / self.factor))
+        apart = np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)
         halves = [self.votes(field, cv2.erode(part, apart)) for part in (board, 1 - board)]
         best, least = (0.0, 2 * DOUBT) if keep else (BENDINGS[0], np.inf)
         for bending in BENDINGS:
@@ -168,7 +171,7 @@ def search_field(moving: np.ndarray, fixed: np.ndarray, s: ElasticSettings) -> t
         bending = level.foretelling(field, keep=True)
         if bending == 0:
             break
-        field, fits = level.fitted(field, bending)
+        field, fits = level.fitted(field, s.bending or bending)
         count += fits
         factor //= 2
     return nodes_to_field(field, shape) if fits else displacement, count, 0.0

@@ -19,6 +19,7 @@ COMMANDS = {
     "models": "models",
     "export": "export",
     "compare": "compare",
+    "trust": "trust",
     "characterise": "characterise",
     "report": "report",
     "calibrate": "calibrate",

@@ -29,7 +29,7 @@ from dlm_fiji.steps.fluorescence_area import (
 )
 from dlm_fiji.steps.fluorescence_trust import FluorescenceCamera, FluorescenceTrustSettings, gaussian_lens, optical_psf
 
-__all__ = ["compare_fluorescence_image"]
+__all__ = ["compare_fluorescence_image", "fluorescence_camera", "single_plane"]
 
 
 def compare_fluorescence_image(
@@ -80,14 +80,14 @@ def compare_fluorescence_image(
     trusting = FluorescenceTrustSettings.of(None, **({} if tolerance is None else {"tolerance": tolerance}))
     network = None if model is None else load_model(model)
     taken = open_image(image)
-    low, high = _plane(taken, image), _plane(open_image(label), label)
+    low, high = single_plane(taken, image), single_plane(open_image(label), label)
     if low.shape == high.shape and np.array_equal(low, high):
         raise InputError(f"{label} is the image itself; a label is the same field by a better lens.")
     ratio = enlargement(low, high)
     size = pixel_size_um(taken)
     pixel = size[0] if size is not None else pixel_um
     fine = None if pixel is None else pixel / ratio
-    camera = _camera(low, ratio, pixel, na, wavelength_um, sigma)
+    camera = fluorescence_camera(low, ratio, pixel, na, wavelength_um, sigma)
     truth = unit_label(high)
     enlarged = low if ratio == 1 else resample(low, ratio, "linear")
     run = RunFolder(out)
@@ -172,7 +172,7 @@ def compare_fluorescence_image(
     return write_report(out)
 
 
-def _camera(
+def fluorescence_camera(
     image: NDArray[Any],
     ratio: int,
     pixel: float | None,
@@ -194,7 +194,8 @@ def _camera(
     return FluorescenceCamera(image, ratio)
 
 
-def _plane(image: xr.DataArray, path: Path) -> NDArray[np.float32]:
+def single_plane(image: xr.DataArray, path: Path) -> NDArray[np.float32]:
+    """One channel of one field, checked."""
     check_content(image, str(path))
     array = np.squeeze(to_array(image))
     if array.ndim != 2:

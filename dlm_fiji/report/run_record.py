@@ -129,6 +129,8 @@ class RunRecord:
             key = METHODS.get(name)
             # An image that was never made is not missed.
             never = name in ("unprocessed", "network_before") or bool(figures and key and key not in figures)
+            # So in a run without a label.
+            never = never or not (self.path / "evaluate").is_dir() or figures == {}
             image = self.image(f"evaluate/{name}.tif", None if never else f"the image {title!r}")
             if image is not None:
                 found[name] = image

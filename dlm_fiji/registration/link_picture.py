@@ -58,5 +58,5 @@ def draw_links(mosaic: Mosaic, side: int = 1200, bad_px: float = 1.0) -> np.ndar
     for lost in np.nonzero(mosaic.placed_by_stage)[0]:
         top, left, h, w = (round(float(v)) for v in (*corner[lost], *size))
         cv2.rectangle(canvas, (left + 2, top + 2), (left + w - 3, top + h - 3), STAGE, 2)
-        cv2.putText(canvas, str(index), (left + 8, top + 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, STAGE, 2, cv2.LINE_AA)
+        cv2.putText(canvas, str(lost), (left + 8, top + 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, STAGE, 2, cv2.LINE_AA)
     return canvas

@@ -319,3 +319,15 @@ def test_a_real_scan_with_irregular_steps(shared):
         closure = sum(shift[loop[k], loop[(k + 1) % 4]] for k in range(4))
         assert np.hypot(*closure) < 0.5
     assert mosaic.lens.largest > 3
+
+
+def test_tiles_placed_by_the_stage_carry_their_number_in_the_picture(cut, monkeypatch):
+    from dlm_fiji.registration import link_picture
+
+    tiles, _ = scan(cut, 1, 4)
+    tiles[3] = 1000
+    written = []
+    monkeypatch.setattr(link_picture.cv2, "putText", lambda canvas, text, *rest: written.append(text))
+    tiles = np.concatenate([tiles[3:], tiles[:3]])  # the blank tile is the first
+    draw_links(stitch(tiles, grid=(1, 4), overlap=0.2), side=300)
+    assert written == ["0"]

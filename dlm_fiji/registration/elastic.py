@@ -104,7 +104,9 @@ class ElasticSettings(Settings):
         """For serial sections in different stains, after :func:`align_global`: a search for where tissue is.
 
         Reach, windows and slack of the search were chosen on the lung sections of one lesion (three stains, three
-        pairs with landmarks); there is no other such pair to check them on.
+        pairs with 80 landmarks: mean error 6.4, 11.8 and 7.9 px; their affine fit 8.2, 12.9 and 10.7); there is no
+        other such pair to check them on. With the same settings a lung and a breast field, their stains changed by
+        computation, come back from a warp of 25 px to 0.07 and 0.12 px on average.
         """
         values = {"schedule": "search", "contrast": "tissue"}
         return cls.of(None, **(values | changes))

@@ -1,10 +1,11 @@
 """Richardson-Lucy: ours, the peers that are installed, and the limit of four real FFTs an iteration, in one run.
 
-    python benchmarks/deconvolution.py [--sizes 1024 2048] [--iterations 20] [--repeats 3] [--search]
+    python benchmarks/deconvolution.py [--sizes 1024 2048] [--iterations 20] [--repeats 3] [--search] [--fiji FOLDER]
 
 Times are the best of the repeats, taken in turns, everything warm. The limit runs on the padded size that
 our reflecting border uses, with the same FFT. Peers: scikit-image, RedLionfish (pip install RedLionfish),
-flowdec (pip install flowdec).
+flowdec (pip install flowdec); with a Fiji folder also imagej-ops and DeconvolutionLab2, as far as it has them, in
+this process and with the way of the image to Java and back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -57,7 +59,19 @@ def limit(shape: tuple[int, ...], iterations: int) -> None:
         torch.fft.irfftn(torch.fft.rfftn(image), s=shape, dim=(0, 1))
 
 
-def measure(size: int, iterations: int, repeats: int) -> dict[str, float]:
+def plugins(image: np.ndarray, psf: np.ndarray, iterations: int) -> dict[str, Callable[[], object]]:
+    """Richardson-Lucy of the Fiji that runs."""
+    from dlm_fiji.fiji import deconvolution
+
+    names: tuple[deconvolution.Plugin, ...] = ("ops", "deconvolutionlab2")
+    return {
+        f"{name}_s": lambda name=name: deconvolution.richardson_lucy(image, psf, iterations, plugin=name)  # type: ignore[misc]
+        for name in names
+        if deconvolution.available(name).present
+    }
+
+
+def measure(size: int, iterations: int, repeats: int, fiji: bool = False) -> dict[str, float]:
     psf = born_wolf(0.4, 0.63, 0.325, (33, 33)).astype(np.float32)
     truth, image = scene(size, psf)
     padded = Grid((size, size), psf.shape, "reflect").padded
@@ -86,8 +100,10 @@ def measure(size: int, iterations: int, repeats: int) -> dict[str, float]:
         algorithm = restoration.RichardsonLucyDeconvolver(2).initialize()
         acquisition = flowdata.Acquisition(data=image, kernel=psf)
         functions["flowdec_s"] = lambda: algorithm.run(acquisition, niter=iterations)
+    if fiji:
+        functions |= plugins(image, psf, iterations)
     results: dict[str, float] = {"size": size, "padded": padded[0], **race(functions, repeats)}
-    peers = [results[k] for k in ("redlionfish_s", "flowdec_s") if k in results]
+    peers = [results[k] for k in ("redlionfish_s", "flowdec_s", "ops_s", "deconvolutionlab2_s") if k in results]
     results["ours_over_limit"] = results["ours_s"] / results["limit_s"]
     results["scikit_image_over_ours"] = results["scikit_image_s"] / results["ours_s"]
     if peers:
@@ -105,17 +121,22 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--search", action="store_true", help="also the search of 8 dampings × 100 iterations")
+    parser.add_argument("--fiji", type=Path, help="Fiji folder whose plugins take part")
     options = parser.parse_args()
+    if options.fiji is not None:
+        from dlm_fiji.fiji import start
+
+        start(fiji=options.fiji)
     print(f"{os.cpu_count()} processors, torch {torch.__version__} on {torch.get_num_threads()} threads")
     for size in options.sizes:
-        results = measure(size, options.iterations, options.repeats)
+        results = measure(size, options.iterations, options.repeats, options.fiji is not None)
         if options.search:
             psf = born_wolf(0.4, 0.63, 0.325, (33, 33)).astype(np.float32)
             truth, image = scene(size, psf)
             start = time.perf_counter()
             found = search(image, psf, reference=truth)
             results["search_s"] = time.perf_counter() - start
-            results["search_best"] = [found.iterations, found.damping]
+            results |= {"search_best_iterations": found.iterations, "search_best_damping": found.damping}
         print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in results.items()}, indent=1))
 
 

@@ -95,6 +95,7 @@ def _context(record: RunRecord, metrics: dict[str, Any], folder: Path, paper: bo
         "area_viewer": sections.viewer(),
         "area_lead": sections.lead,
         "regions": sections.regions(),
+        "detail_of": "label" if "label" in sections.shown else "largest image",
         "profile": sections.profile(),
         "dip": sections.dip(),
         "errors": sections.errors(),

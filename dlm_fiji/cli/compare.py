@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from dlm_fiji.cli.optics_options import CondenserNa, Na, PixelUm, Tolerance, Wavelength
+
 __all__ = ["command"]
 
 
@@ -25,24 +27,17 @@ def command(
     kind: Annotated[
         Literal["auto", "brightfield", "fluorescence"], typer.Option(help="Auto: a colour image is bright field.")
     ] = "auto",
-    na: Annotated[float | None, typer.Option(help="Numerical aperture of the objective.")] = None,
-    condenser_na: Annotated[
-        float | None, typer.Option(help="Numerical aperture of the condenser (bright field).")
-    ] = None,
-    wavelength: Annotated[float | None, typer.Option(help="Emission wavelength in µm (fluorescence).")] = None,
+    na: Na = None,
+    condenser_na: CondenserNa = None,
+    wavelength: Wavelength = None,
     sigma: Annotated[
         float | None, typer.Option(help="Width of the point spread function in label pixels (fluorescence).")
     ] = None,
-    pixel: Annotated[float | None, typer.Option(help="Pixel of the image in µm, where the file does not say.")] = None,
+    pixel: PixelUm = None,
     other: Annotated[
         list[str] | None, typer.Option(help="Another model for the matrix of models; may be repeated.")
     ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="Trust: deviations below this share of the brightness are not flagged; 0.05, fluorescence 0.2."
-        ),
-    ] = None,
+    tolerance: Tolerance = None,
     iterations: Annotated[int | None, typer.Option(help="Richardson-Lucy iterations that are searched.")] = None,
 ) -> None:
     """Compare Richardson-Lucy at its best and a model with a label; writes images, figures and a report."""

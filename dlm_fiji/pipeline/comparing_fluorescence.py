@@ -24,6 +24,7 @@ from dlm_fiji.steps.fluorescence_area import (
     BORDER,
     compare_fluorescence,
     enlargement,
+    registered_label,
     search_fluorescence,
     unit_label,
 )
@@ -51,7 +52,8 @@ def compare_fluorescence_image(
     Parameters
     ----------
     image, label
-        One channel of one field; the label as large as the image, or a whole number of times as large.
+        One channel of one field; the label as large as the image, or a whole number of times as large. It is moved
+        onto the image by the few pixels, or parts of one, that it lies beside it.
     out
         Folder for images and report.
     model
@@ -88,8 +90,9 @@ def compare_fluorescence_image(
     pixel = size[0] if size is not None else pixel_um
     fine = None if pixel is None else pixel / ratio
     camera = fluorescence_camera(low, ratio, pixel, na, wavelength_um, sigma)
-    truth = unit_label(high)
     enlarged = low if ratio == 1 else resample(low, ratio, "linear")
+    high, moved = registered_label(enlarged, high)
+    truth = unit_label(high)
     run = RunFolder(out)
     named = "Richardson-Lucy" if network is None else f"{network.name}, next to Richardson-Lucy,"
     run.begin(
@@ -139,7 +142,8 @@ def compare_fluorescence_image(
             "label": own,
             "brightness": "the label's 0.5th and 99.8th percentiles are 0 and 1; every image is fitted to it by a line",
             "measured_on": f"SSIM (Gaussian window of 11 px, σ 1.5) and PSNR with data range 1, "
-            f"{BORDER} px of border left out",
+            f"{BORDER} px of border left out; the label was moved onto the image by "
+            f"({moved[0]:.2f}, {moved[1]:.2f}) px",
         },
     )
     save_table(run.folder("deconvolve") / "search.csv", ["iterations", "ssim"], rival.scores[rival.sigma])

@@ -8,18 +8,30 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import shift as shifted
 
 from dlm_fiji.deconvolution import search
 from dlm_fiji.errors import InputError
 from dlm_fiji.measures import decorrelation_resolution, match_intensity, psnr, ring_correlation, ssim
 from dlm_fiji.microscope import gaussian_psf
+from dlm_fiji.registration import drift
 
-__all__ = ["BORDER", "FluorescenceRival", "compare_fluorescence", "enlargement", "search_fluorescence", "unit_label"]
+__all__ = [
+    "BORDER",
+    "FluorescenceRival",
+    "compare_fluorescence",
+    "enlargement",
+    "registered_label",
+    "search_fluorescence",
+    "unit_label",
+]
 
 BORDER = 10
 """Pixels left out at the edge of the area."""
 SIGMAS = (1.0, 1.4, 1.6, 1.7, 1.8, 2.0, 2.4)
 """Widths of the Gaussian point spread function that are tried, label pixels."""
+REACH = 8.0
+"""Pixels of the label by which it may lie beside the image."""
 _FWHM = 2.3548
 
 
@@ -49,6 +61,33 @@ def enlargement(image: NDArray[Any], label: NDArray[Any]) -> int:
             "as large, or a whole number of times as large."
         )
     return ratio
+
+
+def registered_label(image: NDArray[Any], label: NDArray[Any]) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    """The label moved onto the image, and by how much: a third of a pixel costs every image 0.1 of SSIM.
+
+    As 002 registers its pairs before a figure is taken. Cubic spline, the edges repeated.
+
+    Parameters
+    ----------
+    image
+        Enlarged to the label's size.
+    label
+        (H, W).
+
+    Returns
+    -------
+    The label, and its (y, x) shift in label pixels; (0, 0) where none can be measured within 8 px.
+    """
+    label = np.asarray(label, np.float32)
+    try:
+        found = drift(image, label, max_shift=REACH).shift
+    except InputError:
+        return label, (0.0, 0.0)
+    move = (-found[0], -found[1])
+    if max(map(abs, move)) > REACH:
+        return label, (0.0, 0.0)
+    return shifted(label, move, order=3, mode="nearest").astype(np.float32), move
 
 
 def unit_label(label: NDArray[Any]) -> NDArray[np.float32]:

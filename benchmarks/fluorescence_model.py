@@ -57,11 +57,11 @@ KINDS = {
 }
 """Name, shares of the pixel terms, what they are."""
 WHAT = (
-    "SSIM (95 % bootstrap interval over ROIs of 60 px), PSNR (dB), Fourier ring correlation with the label (px; null: "
-    "above 1/7 at every frequency), RSP (SQUIRREL, against the camera image); 10 px border left out, every image fitted to the label by a line; "
-    "Richardson-Lucy at its best: kernel, damping and iterations chosen with the label; on BioSR it has the wide-field "
-    "image at full sampling, the network the image reduced twofold; its label was moved "
-    "onto the image first (by a third of a pixel)"
+    "SSIM (95 % bootstrap interval over ROIs of 60 px), PSNR (dB), Fourier ring correlation with the label (px; "
+    "null: above 1/7 at every frequency), RSP (SQUIRREL, against the camera image); 10 px border left out, every "
+    "image fitted to the label by a line; Richardson-Lucy at its best: kernel, damping and iterations chosen with "
+    "the label; on BioSR it has the wide-field image at full sampling, the network the image reduced twofold; its "
+    "label was moved onto the image first (by a third of a pixel)"
 )
 ITERATIONS = (*range(1, 10), *range(10, 50, 5), *range(50, 301, 25))
 

@@ -82,9 +82,7 @@ def main() -> None:
         for condition, m in CONDITIONS.items():
             image = record(label, m, np.random.default_rng(5))
             bicubic = enlarged_bicubic(image, m.scale)
-            psfs = [
-                brightfield_psf(m.na, m.condenser_na, w, m.label_pixel_um, m.pixel_um) for w in m.wavelengths_um
-            ]
+            psfs = [brightfield_psf(m.na, m.condenser_na, w, m.label_pixel_um, m.pixel_um) for w in m.wavelengths_um]
             rival = search_brightfield(
                 image, psfs, m.scale, 100, lambda e, label=label: area_measures(e, label)["ssim"]
             )

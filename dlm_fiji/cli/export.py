@@ -14,12 +14,8 @@ FORMATS = {".pt": "torchscript", ".onnx": "onnx", ".zip": "bioimageio"}
 
 def command(
     model: Annotated[str, typer.Argument(help="Shipped model or model folder.")],
-    out: Annotated[
-        Path, typer.Argument(help="File to write: .zip (BioImage.IO), .onnx or .pt (TorchScript).")
-    ],
-    format: Annotated[
-        str | None, typer.Option(help="bioimageio, onnx or torchscript; else by the ending.")
-    ] = None,
+    out: Annotated[Path, typer.Argument(help="File to write: .zip (BioImage.IO), .onnx or .pt (TorchScript).")],
+    format: Annotated[str | None, typer.Option(help="bioimageio, onnx or torchscript; else by the ending.")] = None,
 ) -> None:
     """Write a model for deepImageJ and the BioImage Model Zoo, ONNX Runtime, or PyTorch.
 

@@ -24,16 +24,10 @@ def command(
 
     names = list_models()
     if not names:
-        raise SetupError(
-            "No models are shipped with this installation; train one, or give predict a model folder."
-        )
+        raise SetupError("No models are shipped with this installation; train one, or give predict a model folder.")
     if as_json:
         cards = [load_model(name) for name in names]
-        print(
-            json.dumps(
-                [m.card.model_dump() | {"sha256": m.sha256} for m in cards], indent=2, ensure_ascii=False
-            )
-        )
+        print(json.dumps([m.card.model_dump() | {"sha256": m.sha256} for m in cards], indent=2, ensure_ascii=False))
         return
     console = Console()
     if image is not None:

@@ -73,9 +73,7 @@ def from_array(
     if pixel_um is None and like is not None:
         pixel_um = pixel_size_um(like)
         if pixel_um is not None and any(sizes[d] != like.sizes[d] for d in "yx"):
-            raise InputError(
-                "The image has another size than the one it is made from; give its pixel size in µm."
-            )
+            raise InputError("The image has another size than the one it is made from; give its pixel size in µm.")
 
     coords: dict[str, Any] = {}
     if pixel_um is not None:
@@ -131,11 +129,7 @@ def pixel_size_um(image: xr.DataArray) -> tuple[float, float] | None:
 
 def is_rgb(image: xr.DataArray) -> bool:
     """Whether the channels of ``image`` are red, green and blue."""
-    return (
-        "c" in image.dims
-        and "c" in image.coords
-        and tuple(str(name) for name in image.coords["c"].values) == RGB
-    )
+    return "c" in image.dims and "c" in image.coords and tuple(str(name) for name in image.coords["c"].values) == RGB
 
 
 def check_content(image: xr.DataArray | np.ndarray, name: str = "The image") -> None:
@@ -158,13 +152,9 @@ def check_content(image: xr.DataArray | np.ndarray, name: str = "The image") -> 
         raise InputError(f"{name} has no pixels (shape {values.shape}).")
     if values.dtype.kind in "fc" and not np.isfinite(values).all():
         count = int(values.size - np.isfinite(values).sum())
-        raise InputError(
-            f"{name} has {count} pixels that are NaN or infinite; export it again without masked pixels."
-        )
+        raise InputError(f"{name} has {count} pixels that are NaN or infinite; export it again without masked pixels.")
     if not values.any():
-        raise InputError(
-            f"{name} is zero everywhere; check the exposure, or whether the file was written completely."
-        )
+        raise InputError(f"{name} is zero everywhere; check the exposure, or whether the file was written completely.")
 
 
 def _guess_dims(array: np.ndarray, like: xr.DataArray | None) -> tuple[str, ...]:

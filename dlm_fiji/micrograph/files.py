@@ -196,6 +196,4 @@ def _kind_by_name(path: Path) -> str:
     for ending, kind in _ENDINGS.items():
         if name.endswith(ending) and ending != ".svs" and ending not in vendor_formats.ENDINGS:
             return kind
-    raise InputError(
-        f"{path}: the ending {path.suffix!r} is none that can be written; use .tif, .ome.tif, .png, .jpg."
-    )
+    raise InputError(f"{path}: the ending {path.suffix!r} is none that can be written; use .tif, .ome.tif, .png, .jpg.")

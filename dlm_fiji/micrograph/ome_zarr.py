@@ -48,9 +48,7 @@ def facts_of(path: Path) -> Facts:
     scales = _multiscales(path)
     step: dict[str, float] = {}
     transforms = scales["datasets"][0].get("coordinateTransformations", [])
-    for axis, size in zip(
-        scales["axes"], next((t["scale"] for t in transforms if "scale" in t), []), strict=False
-    ):
+    for axis, size in zip(scales["axes"], next((t["scale"] for t in transforms if "scale" in t), []), strict=False):
         factor = unit_in_um(axis.get("unit"))
         if axis.get("type") == "space" and factor is not None:
             step[axis["name"]] = float(size) * factor

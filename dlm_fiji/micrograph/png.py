@@ -60,20 +60,14 @@ def facts_of(data: bytes, path: Path) -> Facts:
     return facts
 
 
-def write(
-    image: xr.DataArray, path: Path, provenance: dict[str, Any] | None, compression: int | None
-) -> None:
+def write(image: xr.DataArray, path: Path, provenance: dict[str, Any] | None, compression: int | None) -> None:
     """Write ``image`` to ``path``; ``compression`` is the zlib level 0–9."""
     array = to_array(image)
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     if array.dtype.name not in ("uint8", "uint16"):
         raise InputError(f"PNG holds 8 and 16 bits, not {array.dtype}; save as .tif.")
-    if (
-        array.ndim not in (2, 3)
-        or {"t", "z"} & set(image.dims)
-        or (array.ndim == 3 and array.shape[2] not in (1, 3))
-    ):
+    if array.ndim not in (2, 3) or {"t", "z"} & set(image.dims) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
         sizes = " × ".join(f"{dim} {size}" for dim, size in image.sizes.items())
         raise InputError(f"PNG holds one grey or RGB image, not {sizes}; save as .tif.")
     data = imagecodecs.png_encode(np.ascontiguousarray(np.squeeze(array)), level=compression)

@@ -88,9 +88,7 @@ class PyramidWriter:
         self._zarr, self._tile, self._compression = name.endswith(".zarr"), tile, compression
         self._provenance = provenance
         # A stand-in of one pixel carries calibration and names through the code of small images.
-        self._facts = from_array(
-            np.zeros((2, 2, *self.shape[2:]), self.dtype), pixel_um, channels=channels, **attrs
-        )
+        self._facts = from_array(np.zeros((2, 2, *self.shape[2:]), self.dtype), pixel_um, channels=channels, **attrs)
         self._stack = ExitStack()
 
     def __enter__(self) -> PyramidWriter:

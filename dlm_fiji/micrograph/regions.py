@@ -72,9 +72,7 @@ class RegionReader:
         try:
             values = self._read(slice(y0, y1), slice(x0, x1))
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"{self.path} cannot be read at y {y0}:{y1}, x {x0}:{x1}; it is damaged."
-            ) from error
+            raise InputError(f"{self.path} cannot be read at y {y0}:{y1}, x {x0}:{x1}; it is damaged.") from error
         return np.array(values, dtype=self.dtype)
 
     def close(self) -> None:
@@ -179,9 +177,7 @@ def _raw_reader(path: Path, series: Any, byteorder: str, dims: tuple[str, ...], 
     return RegionReader(path, shape, dtype.newbyteorder("="), facts, read, raw.close)
 
 
-def _reader(
-    path: Path, array: Any, dims: tuple[str, ...], facts: Facts, close: Callable[[], None]
-) -> RegionReader:
+def _reader(path: Path, array: Any, dims: tuple[str, ...], facts: Facts, close: Callable[[], None]) -> RegionReader:
     """A reader on an array of any axis order: singleton ``t z`` dropped, channels last."""
     sizes = dict(zip(dims, array.shape, strict=True))
     if any(sizes.get(dim, 1) > 1 for dim in "tz"):

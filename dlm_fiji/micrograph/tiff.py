@@ -52,9 +52,7 @@ def opened(path: Path) -> Iterator[tifffile.TiffFile]:
         raise
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
-        raise InputError(
-            f"{path} is not a readable TIFF file, or is damaged ({reason}); write it again."
-        ) from error
+        raise InputError(f"{path} is not a readable TIFF file, or is damaged ({reason}); write it again.") from error
     finally:
         log.propagate = propagate
         log.removeHandler(damage)
@@ -154,9 +152,7 @@ def facts_of(tif: tifffile.TiffFile, series: int = 0) -> Facts:
     return facts
 
 
-def write(
-    image: xr.DataArray, path: Path, provenance: dict[str, Any] | None, compression: Any, ome: bool
-) -> None:
+def write(image: xr.DataArray, path: Path, provenance: dict[str, Any] | None, compression: Any, ome: bool) -> None:
     """Write ``image`` to ``path`` (a temporary name: see ``atomic_write``)."""
     rgb = is_rgb(image)
     pixel = pixel_size_um(image)
@@ -190,9 +186,7 @@ def write(
             metadata["mode"] = "composite"
         resolution: dict[str, Any] = {} if pixel is None else {"resolution": (1 / pixel[1], 1 / pixel[0])}
         photometric = "rgb" if "S" in axes else "minisblack"
-        tifffile.imwrite(
-            path, array, imagej=True, photometric=photometric, metadata=metadata, **common, **resolution
-        )
+        tifffile.imwrite(path, array, imagej=True, photometric=photometric, metadata=metadata, **common, **resolution)
     else:
         array, axes = _samples_last(array, axes, rgb)
         tifffile.imwrite(

@@ -19,9 +19,7 @@ def check_optics(na: float, wavelength_um: float, refractive_index: float) -> No
     if not wavelength_um > 0:
         raise ConfigurationError(f"The wavelength must be above 0 µm, not {wavelength_um}.")
     if wavelength_um > 20:
-        raise ConfigurationError(
-            f"A wavelength of {wavelength_um} µm is no light of a microscope; give µm, not nm."
-        )
+        raise ConfigurationError(f"A wavelength of {wavelength_um} µm is no light of a microscope; give µm, not nm.")
     if not refractive_index >= 1:
         raise ConfigurationError(f"The refractive index must be 1 or more, not {refractive_index}.")
     if not 0 < na <= refractive_index:

@@ -64,9 +64,7 @@ def ssim_term(output: Tensor, label: Tensor) -> Tensor:
     return -torch.log((1 + structural_similarity(output, label, DATA_RANGE)) / 2)
 
 
-def calibrated_weights(
-    start: Tensor, label: Tensor, mse_share: float = 0.01, ssim_share: float = 0.01
-) -> PixelWeights:
+def calibrated_weights(start: Tensor, label: Tensor, mse_share: float = 0.01, ssim_share: float = 0.01) -> PixelWeights:
     """λ and ν with which the two terms have these shares of the generator's loss.
 
     They are found for the *registered input against its label*, the discriminator undecided (-log D = log 2).

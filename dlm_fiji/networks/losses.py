@@ -55,9 +55,7 @@ def structural_similarity(a: Tensor, b: Tensor, data_range: float = 1.0, sigma: 
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     covariance = ab - mean_a * mean_b
     variances = aa - mean_a**2 + bb - mean_b**2
-    ratio = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
-        (mean_a**2 + mean_b**2 + c1) * (variances + c2)
-    )
+    ratio = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))
     return ratio.mean()
 
 

@@ -203,7 +203,7 @@ def starting_networks(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         if generator is None:
-            generator = FluorescenceGenerator()
+            generator = FluorescenceGenerator(keep_means=settings.keep_means)
             if settings.initial == "interpolation":
                 generator.start_from_interpolation()
         if discriminator is None:

@@ -14,6 +14,7 @@ import torch
 from dlm_fiji.errors import ConfigurationError, DlmWarning, InputError
 from dlm_fiji.networks import Discriminator, FluorescenceGenerator
 from dlm_fiji.training import TrainingSettings, scaled_pair, train_adversarial
+from dlm_fiji.training.adversarial import starting_networks
 
 TINY = TrainingSettings.of(
     TrainingSettings.widefield_gan(),
@@ -149,3 +150,9 @@ def test_compile_is_not_passed_over(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
     train_adversarial(PAIRS, VALIDATION, TINY, None, **networks(), steps=1, compile=True)
     assert [type(network) for network in compiled] == [FluorescenceGenerator]
+
+
+def test_a_new_generator_keeps_means_where_the_settings_ask_for_it():
+    settings = TrainingSettings.content()
+    generator, _ = starting_networks(None, None, settings)
+    assert generator.keep_means == settings.keep_means == 9

@@ -26,7 +26,7 @@ from dlm_fiji.inference import ModelCard, load_model, predict, save_model
 from dlm_fiji.measures import error_map, match_intensity, psnr, ring_correlation, ssim
 from dlm_fiji.micrograph import open_image, to_array
 from dlm_fiji.microscope.virtual import optical_transfer
-from dlm_fiji.networks import Discriminator, FluorescenceGenerator
+from dlm_fiji.networks import FluorescenceGenerator
 from dlm_fiji.steps.fluorescence_area import registered_label, unit_label
 from dlm_fiji.training import (
     SimulatedFluorescence,
@@ -108,6 +108,7 @@ def train(data: Path, out: Path, minutes: float, kind: str, start: str | None, r
         validation_patches=24,
         mse_share=shares[0],
         ssim_share=shares[1],
+        discriminator="fast",
         discriminator_rate=1e-4,
         device="cpu",
     )
@@ -131,9 +132,7 @@ def train(data: Path, out: Path, minutes: float, kind: str, start: str | None, r
         if step % 100 == 0:
             print(step, *(f"{k} {v:.5g}" for k, v in metrics.items()), flush=True)
 
-    result = train_adversarial(
-        source, pairs, settings, out, generator, Discriminator(16, blocks=4, stride=2), progress=say
-    )
+    result = train_adversarial(source, pairs, settings, out, generator, progress=say)
     plot_history(result.history, out / "curves.png")
     began = f" --start {Path(start).parent.name}/{Path(start).name}" if start else ""
     card = ModelCard(

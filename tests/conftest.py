@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -16,3 +18,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real micrographs (../shared/data) are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def filaments() -> Callable[..., np.ndarray]:
+    """Random arcs drawn into an image: how many lie at each pixel."""
+
+    def draw(rng: np.random.Generator, side: int, count: int, reach: float, radius: float = np.inf) -> np.ndarray:
+        image = np.zeros((side, side))
+        for _ in range(count):
+            y, x = rng.uniform(0, side, 2)
+            angle = rng.uniform(0, np.pi)
+            for step in np.arange(-reach, reach, 0.5):
+                way = angle + step / radius
+                row, column = int(y + step * np.sin(way)), int(x + step * np.cos(way))
+                if 0 <= row < side and 0 <= column < side:
+                    image[row, column] += 1
+        return image
+
+    return draw

@@ -47,7 +47,18 @@ def command(
 
         print(
             compare_fluorescence_image(
-                image, label, out, model, iterations or 300, sigma, pixel, line, na, wavelength, tolerance, other or ()
+                image,
+                label,
+                out,
+                model,
+                iterations or 300,
+                sigma=sigma,
+                pixel_um=pixel,
+                na=na,
+                wavelength_um=wavelength,
+                tolerance=tolerance,
+                others=other or (),
+                command=line,
             )
         )
         return

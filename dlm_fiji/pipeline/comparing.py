@@ -14,13 +14,12 @@ from dlm_fiji.micrograph import (
     check_content,
     from_array,
     open_image,
-    pixel_size_um,
     to_array,
     write_json,
 )
 from dlm_fiji.pipeline.area import save_area, save_matrix, save_table
 from dlm_fiji.pipeline.configuration import DeconvolveSettings
-from dlm_fiji.pipeline.context import as_rgb8
+from dlm_fiji.pipeline.context import as_rgb8, known_pixel_um
 from dlm_fiji.pipeline.run_folder import RunFolder
 from dlm_fiji.pipeline.trusting import write_trust
 from dlm_fiji.report import write_report
@@ -82,8 +81,7 @@ def compare_image(
         check_content(content, str(path))
     if low.shape == high.shape and np.array_equal(low.values, high.values):
         raise InputError(f"{label} is the image itself; a label is the same field by a better lens.")
-    pixel = pixel_size_um(low)
-    camera = pixel[0] if pixel is not None else pixel_um
+    camera = known_pixel_um(low, pixel_um)
     if camera is None:
         raise InputError(f"{image} carries no pixel size, which Richardson-Lucy needs; give it with --pixel.")
     mosaic = as_rgb8(to_array(low))

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from dlm_fiji.errors import InputError
 from dlm_fiji.inference import Model, load_model
-from dlm_fiji.micrograph import check_content, from_array, open_image, pixel_size_um, to_array, write_json
+from dlm_fiji.micrograph import from_array, open_image, to_array, write_json
 from dlm_fiji.pipeline.area import save_area, save_matrix, save_table
+from dlm_fiji.pipeline.context import known_pixel_um, single_plane
 from dlm_fiji.pipeline.run_folder import RunFolder
-from dlm_fiji.pipeline.trusting import write_trust
+from dlm_fiji.pipeline.trusting import fluorescence_camera, write_trust
 from dlm_fiji.registration.sampling import resample
 from dlm_fiji.report import write_report
 from dlm_fiji.steps.enhancement import enhance
@@ -28,9 +28,9 @@ from dlm_fiji.steps.fluorescence_area import (
     search_fluorescence,
     unit_label,
 )
-from dlm_fiji.steps.fluorescence_trust import FluorescenceCamera, FluorescenceTrustSettings, gaussian_lens, optical_psf
+from dlm_fiji.steps.fluorescence_trust import FluorescenceTrustSettings
 
-__all__ = ["compare_fluorescence_image", "fluorescence_camera", "single_plane"]
+__all__ = ["compare_fluorescence_image"]
 
 
 def compare_fluorescence_image(
@@ -86,8 +86,7 @@ def compare_fluorescence_image(
     if low.shape == high.shape and np.array_equal(low, high):
         raise InputError(f"{label} is the image itself; a label is the same field by a better lens.")
     ratio = enlargement(low, high)
-    size = pixel_size_um(taken)
-    pixel = size[0] if size is not None else pixel_um
+    pixel = known_pixel_um(taken, pixel_um)
     fine = None if pixel is None else pixel / ratio
     camera = fluorescence_camera(low, ratio, pixel, na, wavelength_um, sigma)
     enlarged = low if ratio == 1 else resample(low, ratio, "linear")
@@ -174,37 +173,6 @@ def compare_fluorescence_image(
         verdict = f"not judged: {error}"
     run.finish("trust", "", time.perf_counter() - judging, {"engine": "native", "note": verdict})
     return write_report(out)
-
-
-def fluorescence_camera(
-    image: NDArray[Any],
-    ratio: int,
-    pixel: float | None,
-    na: float | None,
-    wavelength_um: float | None,
-    sigma: float | None,
-) -> FluorescenceCamera:
-    """The image and what is known of the lens that took it."""
-    if na is not None or wavelength_um is not None:
-        if na is None or wavelength_um is None or pixel is None:
-            raise InputError(
-                "A fluorescence lens is known by its aperture, the emission wavelength and the pixel of the image: "
-                "give --na, --wavelength and, where the file does not say, --pixel, or none of them."
-            )
-        psf = optical_psf(na, wavelength_um, pixel / ratio, pixel)
-        return FluorescenceCamera(image, ratio, psf, f"the lens's own blur (NA {na:g}, {wavelength_um:g} µm)")
-    if sigma is not None:
-        return FluorescenceCamera(image, ratio, gaussian_lens(sigma, ratio), f"a Gaussian of σ {sigma:g} px, as given")
-    return FluorescenceCamera(image, ratio)
-
-
-def single_plane(image: xr.DataArray, path: Path) -> NDArray[np.float32]:
-    """One channel of one field, checked."""
-    check_content(image, str(path))
-    array = np.squeeze(to_array(image))
-    if array.ndim != 2:
-        raise InputError(f"{path} has the shape {array.shape}; give one channel of one field.")
-    return array.astype(np.float32)
 
 
 def _enhanced(network: Model, low: NDArray[np.float32], ratio: int) -> tuple[NDArray[Any], dict[str, Any]]:

@@ -18,7 +18,7 @@ from dlm_fiji.micrograph.files import is_image_file
 from dlm_fiji.pipeline.configuration import PipelineSettings
 from dlm_fiji.pipeline.run_folder import RunFolder
 
-__all__ = ["Context", "as_rgb8", "image_files", "open_alike"]
+__all__ = ["Context", "as_rgb8", "image_files", "known_pixel_um", "open_alike", "single_plane"]
 
 Progress = Callable[..., None]
 
@@ -118,6 +118,21 @@ def as_rgb8(image: NDArray[Any]) -> NDArray[np.uint8]:
         full = np.iinfo(array.dtype).max if np.issubdtype(array.dtype, np.integer) else 1.0
         array = np.rint(np.clip(array.astype(np.float32) / full, 0, 1) * 255).astype(np.uint8)
     return array
+
+
+def single_plane(image: xr.DataArray, path: Path) -> NDArray[np.float32]:
+    """One channel of one field, checked."""
+    check_content(image, str(path))
+    array = np.squeeze(to_array(image))
+    if array.ndim != 2:
+        raise InputError(f"{path} has the shape {array.shape}; give one channel of one field.")
+    return array.astype(np.float32)
+
+
+def known_pixel_um(image: xr.DataArray, given: float | None) -> float | None:
+    """The image's pixel where its file says, else the one that was given."""
+    size = pixel_size_um(image)
+    return size[0] if size is not None else given
 
 
 def _kind(image: xr.DataArray) -> str:

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlm_fiji.errors import InputError
-from dlm_fiji.micrograph import from_array, open_image, pixel_size_um, save_image, to_array, write_json
-from dlm_fiji.pipeline.comparing_fluorescence import fluorescence_camera, single_plane
+from dlm_fiji.micrograph import from_array, open_image, save_image, to_array, write_json
 from dlm_fiji.pipeline.configuration import DeconvolveSettings
-from dlm_fiji.pipeline.context import as_rgb8
+from dlm_fiji.pipeline.context import as_rgb8, known_pixel_um, single_plane
 from dlm_fiji.pipeline.run_folder import RunFolder
-from dlm_fiji.pipeline.trusting import Judge, write_trust
+from dlm_fiji.pipeline.trusting import Judge, fluorescence_camera, write_trust
 from dlm_fiji.report import write_report
 from dlm_fiji.steps.brightfield_trust import BrightfieldTiles, TrustSettings
 from dlm_fiji.steps.fluorescence_area import enlargement
@@ -62,8 +61,7 @@ def judge_image(
     """
     started = time.perf_counter()
     taken, made = open_image(image), open_image(enhanced)
-    size = pixel_size_um(taken)
-    pixel = size[0] if size is not None else pixel_um
+    pixel = known_pixel_um(taken, pixel_um)
     changes = {} if tolerance is None else {"tolerance": tolerance}
     camera: Judge
     low: NDArray[Any]

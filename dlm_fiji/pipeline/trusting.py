@@ -13,8 +13,9 @@ from dlm_fiji.errors import InputError
 from dlm_fiji.measures import Roc, Trust
 from dlm_fiji.micrograph import from_array, save_image, write_json
 from dlm_fiji.pipeline.area import save_table
+from dlm_fiji.steps.fluorescence_trust import FluorescenceCamera, gaussian_lens, optical_psf
 
-__all__ = ["write_trust"]
+__all__ = ["Judge", "fluorescence_camera", "write_trust"]
 
 
 class Judge(Protocol):
@@ -121,3 +122,25 @@ def write_trust(
         save_image(from_array(array), folder / f"{name}.tif", provenance=dict(provenance))
     label = f"; of the label's {judged['label']['flagged_share']:.1%}" if "label" in judged else ""
     return f"{found.flagged:.1%} of {found.flags.size} regions flagged{label}"
+
+
+def fluorescence_camera(
+    image: NDArray[Any],
+    ratio: int,
+    pixel: float | None,
+    na: float | None,
+    wavelength_um: float | None,
+    sigma: float | None,
+) -> FluorescenceCamera:
+    """The image and what is known of the lens that took it."""
+    if na is not None or wavelength_um is not None:
+        if na is None or wavelength_um is None or pixel is None:
+            raise InputError(
+                "A fluorescence lens is known by its aperture, the emission wavelength and the pixel of the image: "
+                "give --na, --wavelength and, where the file does not say, --pixel, or none of them."
+            )
+        psf = optical_psf(na, wavelength_um, pixel / ratio, pixel)
+        return FluorescenceCamera(image, ratio, psf, f"the lens's own blur (NA {na:g}, {wavelength_um:g} µm)")
+    if sigma is not None:
+        return FluorescenceCamera(image, ratio, gaussian_lens(sigma, ratio), f"a Gaussian of σ {sigma:g} px, as given")
+    return FluorescenceCamera(image, ratio)

@@ -22,6 +22,7 @@ from dlm_fiji.measures import Roc, Trust, tiles_roc, trust_tiles
 from dlm_fiji.measures.forward import ForwardModel
 from dlm_fiji.microscope import born_wolf, gaussian_psf
 from dlm_fiji.settings import Settings, setting
+from dlm_fiji.steps.brightfield_lucy import psf_radius
 
 __all__ = ["FluorescenceCamera", "FluorescenceTrustSettings", "Lens", "gaussian_lens", "optical_psf"]
 
@@ -57,10 +58,9 @@ class Lens:
 
 def optical_psf(na: float, wavelength_um: float, pixel_um: float, camera_um: float) -> NDArray[np.float64]:
     """In-focus Born-Wolf point spread function on pixels of ``pixel_um``, the camera pixel in it; four Airy radii."""
-    radius = int(np.ceil((4 * 0.61 * wavelength_um / na + camera_um / 2) / pixel_um))
+    side = 2 * psf_radius(na, wavelength_um, pixel_um, camera_um, airy_radii=4) + 1
     # In focus only λ / NA counts; the index has to allow the aperture.
     index = 1.0 if na < 1 else 1.518
-    side = 2 * radius + 1
     return born_wolf(na, wavelength_um, pixel_um, (side, side), refractive_index=index, camera_pixel_um=camera_um)
 
 

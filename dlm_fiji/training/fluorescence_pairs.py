@@ -62,10 +62,10 @@ def whole_factor(low: tuple[int, ...], label: tuple[int, ...]) -> int:
     return factor
 
 
-def area_means(label: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """The label's mean over each pixel of the input."""
-    h, w = (n // factor for n in label.shape)
-    return label.reshape(h, factor, w, factor).mean((1, 3))
+def area_means(image: NDArray, factor: int) -> NDArray:
+    """Means over ``factor`` × ``factor`` pixels; what does not fill one is cut off at the bottom and right."""
+    h, w = (n // factor for n in image.shape)
+    return image[: h * factor, : w * factor].reshape(h, factor, w, factor).mean((1, 3))
 
 
 def values_of_pair(lr: NDArray[np.float32], areas: NDArray[np.float32]) -> tuple[float, float, float, float]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from dlm_fiji.errors import InputError
 from dlm_fiji.microscope.virtual import optical_transfer
 from dlm_fiji.settings import Settings, setting
-from dlm_fiji.training.fluorescence_pairs import PERCENTILES
+from dlm_fiji.training.fluorescence_pairs import PERCENTILES, area_means
 from dlm_fiji.training.patches import Pair, to_tensor, turned
 from dlm_fiji.training.plan import TrainingSettings
 from dlm_fiji.training.synthetic_filaments import synthetic_filaments
@@ -138,10 +138,8 @@ def recorded(label: NDArray, simulation: FluorescenceSimulation, rng: np.random.
     square = fft.fftfreq(padded.shape[0], pixel)[:, None] ** 2 + fft.rfftfreq(padded.shape[1], pixel)[None] ** 2
     transfer = (1 - share) * transfer + share * np.exp(-2 * np.pi**2 * width**2 * square)
     blurred = fft.irfft2(fft.rfft2(padded) * transfer, padded.shape)[MARGIN:-MARGIN, MARGIN:-MARGIN]
-    scale = simulation.scale
-    h, w = (n // scale * scale for n in blurred.shape)
     # the mean over the camera's pixel is its integration and the reduction in one
-    camera = blurred[:h, :w].reshape(h // scale, scale, w // scale, scale).mean((1, 3))
+    camera = area_means(blurred, simulation.scale)
     full = max(float(np.percentile(camera, PERCENTILES[1])), 1e-6)
     background = rng.uniform(*simulation.background)
     low, high = np.log(simulation.photons)
@@ -153,8 +151,6 @@ def recorded(label: NDArray, simulation: FluorescenceSimulation, rng: np.random.
 
 def scaled_label(image: NDArray, reduce: int = 1) -> NDArray[np.float32]:
     """A sharp fluorescence image, reduced by area means, with background 0 and 99.8th percentile 255."""
-    h, w = (n // reduce * reduce for n in image.shape)
-    small = np.asarray(image[:h, :w], np.float32)
-    small = small.reshape(h // reduce, reduce, w // reduce, reduce).mean((1, 3))
+    small = area_means(np.asarray(image, np.float32), reduce)
     low, high = np.percentile(small, PERCENTILES)
     return ((small - low) * (255 / max(float(high - low), 1e-6))).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,17 +58,10 @@ def test_depth_and_runtime_are_written(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> tuple[Path, Path]:
+def pair(tmp_path: Path, filaments: Callable[..., np.ndarray]) -> tuple[Path, Path]:
     """Filaments through a good lens, and the same blurred, with noise."""
     rng = np.random.default_rng(2)
-    sharp = np.zeros((160, 160))
-    for _ in range(40):
-        y, x = rng.uniform(0, 160, 2)
-        angle = rng.uniform(0, np.pi)
-        for t in np.arange(-60, 60, 0.5):
-            r, c = int(y + t * np.sin(angle)), int(x + t * np.cos(angle))
-            if 0 <= r < 160 and 0 <= c < 160:
-                sharp[r, c] = 1
+    sharp = np.minimum(filaments(rng, 160, 40, 60), 1)
     label = gaussian_filter(sharp, 1.0)
     wide = rng.poisson(gaussian_filter(sharp, 2.1) * 4000 + 50).astype(np.float32)
     paths = tmp_path / "wide.tif", tmp_path / "label.tif"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -14,17 +16,9 @@ SIGMA = 1.8
 
 
 @pytest.fixture(scope="module")
-def truth() -> np.ndarray:
+def truth(filaments: Callable[..., np.ndarray]) -> np.ndarray:
     """Curved filaments, sharp."""
-    rng = np.random.default_rng(4)
-    sharp = np.zeros((256, 256))
-    for _ in range(60):
-        y, x = rng.uniform(0, 256, 2)
-        angle = rng.uniform(0, np.pi)
-        for step in np.arange(-80, 80, 0.5):
-            row, column = int(y + step * np.sin(angle + step / 200)), int(x + step * np.cos(angle + step / 200))
-            if 0 <= row < 256 and 0 <= column < 256:
-                sharp[row, column] += 1
+    sharp = filaments(np.random.default_rng(4), 256, 60, 80, radius=200)
     return gaussian_filter(sharp, 0.8)
 
 

@@ -28,6 +28,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 
+from dlm_fiji.allocation import kept_memory
 from dlm_fiji.deconvolution.borders import Boundary, Grid, transfer_function
 from dlm_fiji.deconvolution.inputs import check_voxels, checked, first_guess
 from dlm_fiji.errors import ConfigurationError
@@ -186,6 +187,17 @@ def steps(
     device: str | torch.device | None = None,
 ) -> Iterator[Step]:
     """The updates one by one; arguments as `richardson_lucy`. Later steps change what was yielded."""
+    with kept_memory():
+        yield from _updates(image, psf, settings, initial, device)
+
+
+def _updates(
+    image: np.ndarray | torch.Tensor,
+    psf: np.ndarray | torch.Tensor,
+    settings: RichardsonLucy,
+    initial: Any,
+    device: str | torch.device | None,
+) -> Iterator[Step]:
     data, kernel = checked(image, psf, device)
     grid = Grid(tuple(data.shape), tuple(kernel.shape), settings.boundary)
     shape = grid.padded

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dlm_fiji.allocation import kept_memory
 from dlm_fiji.deconvolution.borders import Boundary
 from dlm_fiji.deconvolution.lucy import Acceleration, RichardsonLucy, Step, richardson_lucy, steps
 from dlm_fiji.errors import ConfigurationError, InputError
@@ -54,6 +55,7 @@ class SearchResult:
         return self.iterations == self.iterations_tried[-1] and len(self.iterations_tried) > 1
 
 
+@kept_memory()
 def search(
     image: NDArray[Any],
     psf: NDArray[Any],

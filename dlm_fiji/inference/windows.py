@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dlm_fiji.allocation import kept_memory
 from dlm_fiji.errors import DlmWarning, SetupError
 from dlm_fiji.inference.backends import Engine, full_precision
 from dlm_fiji.inference.model_files import Model
@@ -31,6 +32,7 @@ def ratio_of(model: Model) -> Fraction:
     return Fraction(model.scale).limit_denominator(16)
 
 
+@kept_memory()
 def enhance_windows(
     model: Model,
     engines: Sequence[Engine],

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from dlm_fiji.allocation import kept_memory
 from dlm_fiji.errors import ConfigurationError
 from dlm_fiji.training.checkpoints import read_checkpoint, write_checkpoint
 from dlm_fiji.training.devices import describe
@@ -158,6 +159,7 @@ def finite(loss: float, name: str, step: int, rate: float) -> float:
     )
 
 
+@kept_memory()
 def run_training(
     method: Method,
     source: BatchSource,

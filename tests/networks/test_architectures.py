@@ -5,6 +5,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity as skimage_ssim
 
+from dlm_fiji.errors import InputError
 from dlm_fiji.networks import (
     BrightfieldNet,
     Discriminator,
@@ -217,10 +218,13 @@ def test_brightfield_loss_is_the_equation():
 
 
 @pytest.mark.parametrize("data_range", [1.0, 255.0])
-def test_structural_similarity_is_scikit_images(data_range):
+@pytest.mark.parametrize("shape", [(40, 33), (11, 12), (30, 700), (700, 30)])
+@pytest.mark.parametrize("kind", ["noise", "white background"])
+def test_structural_similarity_is_scikit_images(data_range, shape, kind):
     rng = np.random.default_rng(2)
-    a = rng.random((40, 33)) * data_range
-    b = np.clip(a + rng.normal(0, 0.1, a.shape) * data_range, 0, data_range)
+    a = rng.random(shape) if kind == "noise" else 0.98 + rng.normal(0, 0.004, shape)
+    b = a + rng.normal(0, 0.1 if kind == "noise" else 0.004, shape)
+    a, b = (np.float32(image * data_range).astype(float) for image in (a, b))
     _, full = skimage_ssim(
         a, b, data_range=data_range, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
     )
@@ -228,6 +232,11 @@ def test_structural_similarity_is_scikit_images(data_range):
     ours = structural_similarity(*tensors, data_range)
     assert float(ours.detach()) == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-5)
     assert ours.requires_grad
+
+
+def test_structural_similarity_wants_its_window():
+    with pytest.raises(InputError, match="11 px"):
+        structural_similarity(torch.zeros(1, 1, 10, 20), torch.zeros(1, 1, 10, 20))
 
 
 def test_adversarial_losses_are_the_equation():

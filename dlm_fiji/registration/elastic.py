@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from dlm_fiji.allocation import kept_memory
 from dlm_fiji.errors import InputError
 from dlm_fiji.registration.block_correlation import block_shifts, spread_by_distance
 from dlm_fiji.registration.elastic_fit import fit_field, read_through, search_field
@@ -112,6 +113,7 @@ class ElasticSettings(Settings):
         return cls.of(None, **(values | changes))
 
 
+@kept_memory()
 def register_elastic(
     moving: np.ndarray, fixed: np.ndarray, settings: ElasticSettings | None = None, **changes: Any
 ) -> Warp:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from dlm_fiji.allocation import kept_memory
 from dlm_fiji.errors import InputError
 from dlm_fiji.registration.sampling import sample
 from dlm_fiji.registration.subpixel import smooth
@@ -91,6 +92,7 @@ class Similarity:
         return Warp.from_matrix(self.matrix, self.shape)
 
 
+@kept_memory()
 def refine_similarity(
     moving: np.ndarray, fixed: np.ndarray, settings: SimilaritySettings | None = None, **changes: Any
 ) -> Similarity:

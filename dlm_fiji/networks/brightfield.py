@@ -1,5 +1,4 @@
-"""The bright-field network of "Deep learning microscopy" and "Deep learning enhanced mobile-phone
-microscopy".
+"""The bright-field network of "Deep learning microscopy" and "Deep learning enhanced mobile-phone microscopy".
 
 Rivenson et al. 2017, Optica 4, 1437 (doi:10.1364/OPTICA.4.001437, supplement section 1, eqs. S1-S3);
 Rivenson et al. 2018, ACS Photonics 5, 2354 (doi:10.1021/acsphotonics.8b00146, eqs. 1-3).
@@ -14,12 +13,13 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dlm_fiji.errors import ConfigurationError
+
 __all__ = ["BrightfieldNet", "block_widths"]
 
 
 def block_widths(blocks: int = 5, alpha: float = 10.0, first: int = 32) -> list[int]:
-    """Channels before the first and after each residual block (eq. S3): 32, 34, 38, 44, 52, 62 at the
-    default.
+    """Channels before the first and after each residual block (eq. S3): 32, 34, 38, 44, 52, 62 at the default.
 
     A_k = A_{k-1} + floor(alpha * k / K + 0.5), k = 1 … K.
     """
@@ -30,8 +30,7 @@ def block_widths(blocks: int = 5, alpha: float = 10.0, first: int = 32) -> list[
 
 
 class WideningBlock(nn.Module):
-    """X_{k+1} = X_k + ReLU(conv2(ReLU(conv1(X_k)))) with X_k zero-padded in channels to the new width (eq.
-    S1).
+    """X_{k+1} = X_k + ReLU(conv2(ReLU(conv1(X_k)))) with X_k zero-padded in channels to the new width (eq. S1).
 
     The first convolution keeps the width, the second widens.
     """
@@ -62,6 +61,11 @@ class BrightfieldNet(nn.Module):
     blocks, alpha
         Number K of residual blocks, and the channels they add in all (eq. S3).
 
+    Raises
+    ------
+    ConfigurationError
+        No such ratio, or no channel or block.
+
     Notes
     -----
     Input and output are (N, channels, H, W) tensors with values 0 … 1 (8-bit sRGB / 255). The weights start
@@ -70,9 +74,16 @@ class BrightfieldNet(nn.Module):
 
     def __init__(self, scale: float = 2.5, channels: int = 3, blocks: int = 5, alpha: float = 10.0) -> None:
         super().__init__()
-        ratio = Fraction(scale).limit_denominator(16)
+        ratio = Fraction(scale).limit_denominator(16) if math.isfinite(scale) else Fraction(0)
         if ratio <= 0 or abs(float(ratio) - scale) > 1e-6:
-            raise ValueError(f"scale must be a ratio of small whole numbers such as 2, 2.5 or 4, not {scale}")
+            raise ConfigurationError(
+                f"scale must be a ratio of small whole numbers such as 2, 2.5 or 4, not {scale:g}."
+            )
+        if channels < 1 or blocks < 1 or alpha < 0:
+            raise ConfigurationError(
+                f"A network has at least one channel and one block, and no negative alpha (given: channels {channels}, "
+                f"blocks {blocks}, alpha {alpha:g})."
+            )
         self.scale = float(ratio)
         self.channels = channels
         self.blocks_count = blocks

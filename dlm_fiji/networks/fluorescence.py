@@ -7,6 +7,7 @@ here and said so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -64,7 +65,7 @@ class FluorescenceGenerator(nn.Module):
     scale
         Enlargement before the network: 2 for 10×/0.4 to 20×/0.75 (002), 1 for confocal to STED.
     widths
-        Channels of the levels, from the top.
+        Channels of the levels, from the top; none has fewer than the one above.
     channels
         Channels in and out.
     keep_means
@@ -83,7 +84,12 @@ class FluorescenceGenerator(nn.Module):
     def __init__(self, scale: int = 2, widths: Sequence[int] = WIDTHS, channels: int = 1, keep_means: int = 0) -> None:
         super().__init__()
         if scale not in (1, 2, 3, 4):
-            raise ValueError(f"scale must be 1, 2, 3 or 4, not {scale}")
+            raise ConfigurationError(f"scale must be 1, 2, 3 or 4, not {scale}.")
+        if not widths or channels < 1 or any(b < a for a, b in pairwise((channels, *widths))):
+            # the residual sums pad with zero channels; fewer would drop channels without a word
+            raise ConfigurationError(
+                f"widths must not fall from level to level, nor below the channels: {list(widths)}."
+            )
         if keep_means < 0 or (keep_means and keep_means % 2 == 0):
             raise ConfigurationError(f"keep_means must be odd, or 0 for off, not {keep_means}.")
         self.scale = scale
@@ -111,7 +117,8 @@ class FluorescenceGenerator(nn.Module):
     @property
     def size_multiple(self) -> int:
         """Input pixels of which rows and columns must be multiples."""
-        return max(1, 2 ** len(self.widths) // self.scale) if 2 ** len(self.widths) % self.scale == 0 else 16
+        whole = 2 ** len(self.widths)
+        return whole // math.gcd(whole, self.scale)
 
     @property
     def grid(self) -> int:
@@ -200,8 +207,7 @@ class FluorescenceGenerator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """One convolution, five blocks of two (eq. 6), mean over the patch, two fully connected layers; logits
-    out.
+    """One convolution, five blocks of two (eq. 6), mean over the patch, two fully connected layers; logits out.
 
     The probability of eq. 7 is the sigmoid of the output, which the losses take in (``softplus`` is exact
     where the logarithm of a sigmoid is not).

@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity as skimage_ssim
 
-from dlm_fiji.errors import InputError
+from dlm_fiji.errors import ConfigurationError, InputError
 from dlm_fiji.networks import (
     BrightfieldNet,
     Discriminator,
@@ -142,6 +142,34 @@ def test_brightfield_has_the_papers_size():
     assert float(weights.detach().std()) == pytest.approx(0.05 * 0.8796, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (BrightfieldNet, {"scale": 2.333}),
+        (BrightfieldNet, {"scale": 0}),
+        (BrightfieldNet, {"scale": float("nan")}),
+        (BrightfieldNet, {"channels": 0}),
+        (BrightfieldNet, {"blocks": 0}),
+        (FluorescenceGenerator, {"scale": 5}),
+        (FluorescenceGenerator, {"widths": ()}),
+        (FluorescenceGenerator, {"widths": (8, 4)}),
+        (FluorescenceGenerator, {"widths": (2, 4), "channels": 3}),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(kind, arguments):
+    with pytest.raises(ConfigurationError):
+        kind(**arguments)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("levels", [1, 3, 5])
+def test_generator_takes_every_multiple_of_its_grid(scale, levels):
+    network = FluorescenceGenerator(scale, widths=(1,) * levels)
+    size = network.size_multiple
+    with torch.no_grad():
+        assert network(torch.zeros(1, 1, size, 2 * size)).shape == (1, 1, scale * size, scale * 2 * size)
+
+
 def test_generator_is_the_equations():
     network = randomised(FluorescenceGenerator(2, widths=(3, 5)))
     x = 20 * np.random.default_rng(0).random((1, 8, 6))
@@ -178,8 +206,10 @@ def test_generator_has_the_stated_size_and_starts_from_interpolation():
         FluorescenceGenerator(2, (2, 2)),
         FluorescenceGenerator(2, (2, 2), keep_means=5),
         FluorescenceGenerator(1, (2, 2, 2)),
+        FluorescenceGenerator(3, (2, 2)),
+        FluorescenceGenerator(4, (2, 2, 2)),
     ],
-    ids=["brightfield-2.5", "brightfield-2", "generator-2", "generator-2-means", "generator-1"],
+    ids=["brightfield-2.5", "brightfield-2", "generator-2", "generator-2-means", "generator-1", "generator-3", "generator-4"],
 )
 def test_receptive_radius_is_enough_and_not_twice_what_is_needed(network):
     """The gradient of single output pixels, with positive weights only, reaches all it can."""

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "patches": ["PatchPairs", "extract_patches"],
         "adversarial": ["train_adversarial"],
         "fluorescence_pairs": ["scaled_pair", "scaled_stored_pair"],
+        "held_out": ["hold_out_area"],
         "history": ["plot_history", "read_history"],
         "label_fields": ["LabelField", "read_fluorescence_fields", "read_label_fields", "read_test_fields"],
         "label_sources": ["brightfield_source", "fluorescence_source"],

@@ -21,11 +21,15 @@ from torch import Tensor
 from dlm_fiji.errors import InputError
 from dlm_fiji.training.plan import TrainingSettings
 
-__all__ = ["BatchSource", "Cutting", "Pair", "PatchPairs", "extract_patches", "to_tensor", "to_unit"]
+__all__ = ["BatchSource", "Cutting", "NoPatchError", "Pair", "PatchPairs", "extract_patches", "to_tensor", "to_unit"]
 
 Pair = tuple[Any, Any]
 """Low resolution and label: arrays, or images on the disk (``dlm_fiji.training.stored.StoredImage``)."""
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class NoPatchError(InputError):
+    """No patch fits into the images, or none has content."""
 
 
 class BatchSource(Protocol):
@@ -183,7 +187,7 @@ def extract_patches(
                 found_lr.append(lr[y : y + cut.patch, x : x + cut.patch])
                 found_hr.append(label)
     if not found_lr:
-        raise no_patches(cut.patch, left_out)
+        raise no_patches(cut.patch, left_out, settings.min_contrast)
     for found in (found_lr, found_hr):
         if len({patch.dtype for patch in found}) > 1:  # 8-bit fields beside others
             found[:] = [patch / np.float32(255) if patch.dtype == np.uint8 else patch for patch in found]
@@ -230,10 +234,17 @@ class Cutting:
         return int(start * self.ratio)
 
 
-def no_patches(patch: int, left_out: int) -> InputError:
+def no_patches(patch: int, left_out: int, min_contrast: float) -> NoPatchError:
     """The sentence where there is nothing to train on."""
-    reason = f"all {left_out} are without content" if left_out else f"no field has {patch} pixels on a side"
-    return InputError(f"There is no patch to train on: {reason}; give more fields or a smaller patch.")
+    if not left_out:
+        return NoPatchError(
+            f"There is no patch to train on: no field has {patch} pixels on a side "
+            "(of the low resolution); give larger fields or a smaller patch."
+        )
+    return NoPatchError(
+        f"There is no patch to train on: all {left_out} are without content (the label's standard deviation is below "
+        f"{min_contrast:g} of the full scale of its type); give other fields or a smaller min_contrast."
+    )
 
 
 def checked_pair(lr: NDArray, hr: NDArray, ratio: Fraction, number: int, values: str) -> tuple[NDArray, NDArray]:

@@ -18,7 +18,7 @@ from dlm_fiji.errors import InputError
 from dlm_fiji.training.patches import Cutting, PatchPairs, check_sizes, contrast, no_patches
 from dlm_fiji.training.plan import TrainingSettings
 
-__all__ = ["ScaledImage", "StoredImage", "StoredPatches", "stored_patches"]
+__all__ = ["Part", "ScaledImage", "StoredImage", "StoredPatches", "stored_patches"]
 
 BLOCK = 16
 """Patches along an edge of what is looked through at a time."""
@@ -63,6 +63,31 @@ class ScaledImage:
     def read(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32]:
         """Rows and columns in the other values."""
         return self.image.read(y0, y1, x0, x1).astype(np.float32) * np.float32(self.gain) + np.float32(self.offset)
+
+
+@dataclass
+class Part:
+    """A rectangle of an image on the disk, as an image of its own."""
+
+    image: StoredImage
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, columns, channels if there are any."""
+        (top, bottom), (left, right) = self.rows, self.columns
+        return bottom - top, right - left, *self.image.shape[2:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the image."""
+        return self.image.dtype
+
+    def read(self, y0: int, y1: int, x0: int, x1: int) -> NDArray:
+        """Rows and columns of the part."""
+        top, left = self.rows[0], self.columns[0]
+        return self.image.read(top + y0, top + y1, left + x0, left + x1)
 
 
 @dataclass
@@ -118,7 +143,7 @@ def stored_patches(
             # 8-bit patches stay as they are, as those in memory do, unless a pair of another type is beside them
             images.append(ScaledImage(image, 1 / scale) if values == "unit" and not small else image)
     if not places:
-        raise no_patches(cut.patch, left_out)
+        raise no_patches(cut.patch, left_out, settings.min_contrast)
     if len({lr.shape[2:] for lr, _ in pairs}) > 1:
         raise InputError("The fields differ in their number of channels; give all in colour or all in grey.")
     low = np.array(places)

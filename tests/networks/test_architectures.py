@@ -209,7 +209,15 @@ def test_generator_has_the_stated_size_and_starts_from_interpolation():
         FluorescenceGenerator(3, (2, 2)),
         FluorescenceGenerator(4, (2, 2, 2)),
     ],
-    ids=["brightfield-2.5", "brightfield-2", "generator-2", "generator-2-means", "generator-1", "generator-3", "generator-4"],
+    ids=[
+        "brightfield-2.5",
+        "brightfield-2",
+        "generator-2",
+        "generator-2-means",
+        "generator-1",
+        "generator-3",
+        "generator-4",
+    ],
 )
 def test_receptive_radius_is_enough_and_not_twice_what_is_needed(network):
     """The gradient of single output pixels, with positive weights only, reaches all it can."""

@@ -3,9 +3,9 @@
     python benchmarks/deconvolution.py [--sizes 1024 2048] [--iterations 20] [--repeats 3] [--search] [--fiji FOLDER]
 
 Times are the best of the repeats, taken in turns, everything warm. The limit runs on the padded size that
-our reflecting border uses, with the same FFT. Peers: scikit-image, RedLionfish (pip install RedLionfish),
-flowdec (pip install flowdec); with a Fiji folder also imagej-ops and DeconvolutionLab2, as far as it has them, in
-this process and with the way of the image to Java and back.
+our reflecting border uses, with the same FFT and, like ours, keeping freed memory. Peers: scikit-image, RedLionfish
+(pip install RedLionfish), flowdec (pip install flowdec); with a Fiji folder also imagej-ops and DeconvolutionLab2, as
+far as it has them, in this process and with the way of the image to Java and back.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from skimage.restoration import richardson_lucy as scikit
 
+from dlm_fiji.allocation import kept_memory
 from dlm_fiji.deconvolution import richardson_lucy, search
 from dlm_fiji.deconvolution.borders import Grid
 from dlm_fiji.measures import ssim
@@ -53,6 +54,7 @@ def scene(size: int, psf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return truth, rng.poisson(np.maximum(seen, 0)).astype(np.float32)
 
 
+@kept_memory()
 def limit(shape: tuple[int, ...], iterations: int) -> None:
     image = torch.rand(shape)
     for _ in range(2 * iterations):

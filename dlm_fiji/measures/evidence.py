@@ -86,11 +86,17 @@ class Evidence:
 
     @property
     def deviation(self) -> NDArray[Any]:
-        """Height of the strongest shape's best fit at each pixel, as a share of the images' mean level; signed."""
+        """Height of the strongest shape's best fit at each pixel, as a share of the brightness there; signed.
+
+        The brightness is the images' own around that pixel (σ of a region's side), but no less than their mean: a
+        bright filament in a dark field is judged by its own light, and the dark by what light there is.
+        """
         powered = np.where(self.power > 0, self.power, np.inf)
         which = np.abs(self.signal / np.sqrt(powered)).argmax(0)[None]
         height = np.take_along_axis(self.signal / powered, which, 0)[0] * self.shapes.max((1, 2))[which[0]]
-        return height / abs(float(np.mean([piece.image.mean() for piece in self.pieces])))
+        images = [piece.image for piece in self.pieces]
+        around = self._mean_of([gaussian_filter(image, region_side(self.forward)) for image in images])
+        return height / np.maximum(around, abs(float(np.mean([image.mean() for image in images]))))
 
     @property
     def chi2(self) -> float:
@@ -100,8 +106,12 @@ class Evidence:
 
     def residual(self) -> NDArray[Any]:
         """The tiles' mean residual on the judged grid."""
+        return self._mean_of(self.residuals)
+
+    def _mean_of(self, images: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Mean on the judged grid of one image for each piece."""
         total, count = np.zeros(self.size), np.zeros(self.size)
-        for piece, values in zip(self.pieces, self.residuals, strict=True):
+        for piece, values in zip(self.pieces, images, strict=True):
             place, offset = _place(piece, self.size)
             at = [np.arange(p.stop - p.start) + o for p, o in zip(place, offset, strict=True)]
             total[place] += map_coordinates(values, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest")

@@ -42,7 +42,7 @@ class Trust:
         Strongest deviation over all shapes at each pixel, in standard deviations, signed: positive where the
         image has light that the prediction lacks.
     deviation
-        Height of that deviation at its middle, as a share of the image's mean level, signed.
+        Height of that deviation at its middle, as a share of the brightness there, signed.
     flags
         One for each region, bool, shape (region rows, region columns): significant and larger than the tolerance.
     contradicted
@@ -163,7 +163,7 @@ def trust(
         Share of regions to be flagged by noise alone. 0.8 % keeps below 1 % with a noise estimate 2 % too
         low.
     tolerance
-        Deviations lower than this share of the image's mean level are not flagged, however significant: a network
+        Deviations lower than this share of the brightness there are not flagged, however significant: a network
         is rarely right to the camera's noise, and half a per cent of brightness over a wide area is no structure.
 
     Returns

@@ -127,7 +127,7 @@ _TRUST = {
     "regions": "Regions judged",
     "flagged_share": "Flagged regions",
     "contradicted_share": "Regions that deviate beyond noise by any amount",
-    "tolerance_share": "Smallest deviation that is flagged, of the mean brightness",
+    "tolerance_share": "Smallest deviation that is flagged, of the brightness there",
     "expected_share_from_noise": "Expected from noise alone",
     "threshold": "Flagged above (standard deviations)",
     "chi2": "Mean squared residual in units of the noise (1: only noise is left)",
@@ -159,7 +159,7 @@ def trust(record: RunRecord, folder: Path) -> dict[str, Any] | None:
         values = np.nan_to_num(np.abs(to_array(deviation).astype(np.float64)))
         top = 2 * (content.get("tolerance") or 0.05)
         picture = pictures.colour_map(values / top, "gray")
-        title = f"Size of the contradiction: black none, white {100 * top:.0f} % of the mean brightness and more"
+        title = f"Size of the contradiction: black none, white {100 * top:.0f} % of the brightness there and more"
         flags = record.image("trust/flags.tif")
         if flags is not None:
             picture[to_array(flags) > 0] = _FLAGGED

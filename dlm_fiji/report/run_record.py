@@ -22,7 +22,7 @@ simulated question model specimen``):
 ``trust/trust.json``
     ``dlm_fiji.measures.Trust.summary()``; ``test_area`` the same figures of the label and the rivals; ``roc``.
     ``trust/map.tif`` its ``significance`` (standard deviations), ``trust/deviation.tif`` its ``deviation`` (share of
-    the mean brightness), ``trust/uncheckable.tif`` its ``uncheckable`` (0–1), ``trust/flags.tif`` 1
+    the brightness there), ``trust/uncheckable.tif`` its ``uncheckable`` (0–1), ``trust/flags.tif`` 1
     where flagged, ``trust/roc.csv`` (``false_alarm, inserted, erased``), ``trust/detectability.csv`` (``d_prime,
     inserted, erased``).
 ``measures/fwhm.csv``

@@ -27,7 +27,7 @@ class TrustSettings(Settings):
     """How a prediction is judged."""
 
     tolerance: float = setting(
-        0.05, "deviations lower than this share of the mean brightness are not flagged", ge=0, le=1, source="the demo"
+        0.05, "deviations lower than this share of the brightness there are not flagged", ge=0, le=1, source="the demo"
     )
     false_alarm: float = setting(0.008, "share of regions that noise alone may flag", gt=0, lt=0.5)
     illumination: int = setting(4, "order of the polynomial left to each tile's illumination", ge=0, le=6)

@@ -40,10 +40,10 @@ class FluorescenceTrustSettings(Settings):
 
     tolerance: float = setting(
         0.2,
-        "deviations lower than this share of the mean brightness above the background are not flagged",
+        "deviations lower than this share of the brightness there, above the background, are not flagged",
         ge=0,
         le=5,
-        source="SIM and wide field of one BioSR field: 1 % of the regions differ by more",
+        source="SIM and wide field of one BioSR field: 0.7 % of the regions differ by more",
     )
     false_alarm: float = setting(0.008, "share of regions that noise alone may flag", gt=0, lt=0.5)
 

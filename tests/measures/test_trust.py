@@ -121,6 +121,22 @@ def test_tiles_trust_the_label_and_find_what_was_added(scan):
     assert lenient.flagged < 0.01
 
 
+def test_the_tolerance_is_a_share_of_the_brightness_there():
+    """The same missing light is little beside something bright, and much in the dark."""
+    psf = born_wolf(0.4, 0.532, 0.25, (21, 21), pixel_integrated=True)
+    label = np.full((120, 240), 100.0)
+    label[:, 160:] = 4000
+    tile = np.random.default_rng(0).poisson(seen(label, psf)).astype(float)[..., None]
+    wrong = label.copy()
+    for column in (60, 200):
+        wrong[57:63, column - 3 : column + 3] += 700
+    result = trust_tiles(wrong[..., None], [tile], np.zeros((1, 2)), [psf], 1, tolerance=0.3)
+    flagged = np.nonzero(result.flag_map)[1]
+    assert result.contradicted > result.flagged
+    assert flagged.size
+    assert (np.abs(flagged - 60) < 15).all()
+
+
 def test_rates_of_tiles_do_not_depend_on_the_predictions_faults(scan):
     colour, tiles, positions, psfs = scan
     good = tiles_roc(colour, tiles, positions, psfs, 2.5, trim=13)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import xarray as xr
 import zarr
@@ -14,7 +15,7 @@ from dlm_fiji.errors import InputError
 from dlm_fiji.micrograph.calibrated import pixel_size_um
 from dlm_fiji.micrograph.metadata import KEY, Facts, record, steps_of, unit_in_um
 
-__all__ = ["attributes", "facts_of", "level_zero", "read", "write"]
+__all__ = ["attributes", "facts_of", "level_zero", "new_array", "read", "write"]
 
 CHUNK = 512
 
@@ -69,14 +70,23 @@ def write(image: xr.DataArray, path: Path, provenance: dict[str, Any] | None) ->
     group = zarr.open_group(str(path), mode="w", zarr_format=2)
     dims = [str(dim) for dim in image.dims]
     values = image.values.astype(np.uint8) * 255 if image.dtype == bool else image.values
-    chunks = tuple(min(n, CHUNK) if dim in "yx" else 1 for dim, n in zip(dims, values.shape, strict=True))
-    array = group.create_array("0", shape=values.shape, chunks=chunks, dtype=values.dtype, **SEPARATOR)
-    array[...] = values
+    new_array(group, "0", values.shape, values.dtype)[...] = values
     group.attrs.update(attributes(image, provenance, dims, 1, path.name))
 
 
-#: Chunks in nested folders, as OME-Zarr readers expect.
-SEPARATOR: dict[str, Any] = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
+def new_array(group: Any, name: str, shape: tuple[int, ...], dtype: Any, chunk: int = CHUNK) -> Any:
+    """An array of zeros (…, H, W) in chunks of one plane, in nested folders, as OME-Zarr readers expect."""
+    chunks = (*([1] * (len(shape) - 2)), min(shape[-2], chunk), min(shape[-1], chunk))
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        # Zarr's own choice leaves an 8-bit micrograph as large as it was.
+        compressors=numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.BITSHUFFLE),
+        fill_value=0,
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+    )
 
 
 def attributes(

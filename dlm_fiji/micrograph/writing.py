@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
+import re
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +19,7 @@ import numpy as np
 
 from dlm_fiji.errors import SetupError
 
-__all__ = ["atomic_write", "plain", "write_json"]
+__all__ = ["atomic_write", "plain", "remove_leftovers", "write_json"]
 
 #: A part file begins so; a folder that holds only such files counts as empty.
 PART_PREFIX = ".part-"
@@ -41,7 +44,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         The disk is full, or the folder cannot be written to.
     """
     path = Path(path)
-    part = path.with_name(f"{PART_PREFIX}{os.getpid()}-{secrets.token_hex(3)}-{path.name}")
+    part = path.with_name(f"{PART_PREFIX}{_machine()}-{os.getpid()}-{secrets.token_hex(3)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -61,6 +64,21 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         _remove(part)
         raise
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Take away what runs that were killed on this machine (SIGKILL, power) left of writing ``path``.
+
+    A part whose process still runs, or that another machine wrote, is left alone.
+    """
+    import psutil
+
+    path = Path(path)
+    scheme = re.compile(rf"{PART_PREFIX}{_machine()}-(\d+)-[0-9a-f]{{6}}-{re.escape(path.name)}(\.levels)?")
+    for entry in path.parent.glob(f"{PART_PREFIX}{_machine()}-*"):
+        found = scheme.fullmatch(entry.name)
+        if found and not psutil.pid_exists(int(found[1])):
+            _remove(entry)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
@@ -88,6 +106,10 @@ def plain(content: Any) -> Any:
     if content is None or isinstance(content, (str, bool, int)):
         return content
     return str(content)
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def _replace_folder(part: Path, path: Path) -> None:

@@ -1,11 +1,17 @@
 """Images larger than memory: parts in, parts out, the same pixels as the whole."""
 
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tifffile
 import zarr
 
-from dlm_fiji.errors import InputError
+from dlm_fiji.errors import InputError, SetupError
 from dlm_fiji.micrograph import (
     PyramidWriter,
     open_image,
@@ -147,6 +153,60 @@ def test_writer_refuses_what_does_not_fit(tmp_path):
             with pytest.raises(InputError, match="does not fit"):
                 writer.write(y, x, region)
         writer.write(0, 0, np.ones((100, 100), "uint8"))
+
+
+@pytest.mark.parametrize("ending", [".ome.tif", ".ome.zarr"])
+def test_finishing_reports_and_may_be_interrupted(tmp_path, ending):
+    """Levels and compression take minutes for a large image: each block is told, and Ctrl-C leaves nothing."""
+    told = []
+
+    def finish(name, progress):
+        with PyramidWriter(tmp_path / name, (1100, 700, 2), "uint16", tile=64, progress=progress) as writer:
+            writer.write(0, 0, pixels((1100, 700, 2), "uint16"))
+
+    finish(f"whole{ending}", lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
+
+    def stop(done, total):
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finish(f"half{ending}", stop)
+    assert [entry.name for entry in tmp_path.iterdir()] == [f"whole{ending}"]
+
+
+def test_too_little_disk_is_said_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10_000))
+    with pytest.raises(SetupError, match="disk while it is written"):
+        PyramidWriter(tmp_path / "a.ome.tif", (100, 100), "uint8", tile=64).__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_next_run_clears_what_a_killed_one_left(tmp_path):
+    """SIGKILL cannot be caught: the pixels of a large image would fill the disk, run after run."""
+    code = (
+        "import sys, os, numpy as np; from dlm_fiji.micrograph import PyramidWriter\n"
+        "writer = PyramidWriter(sys.argv[1], (100, 100), 'uint8', tile=64).__enter__()\n"
+        "writer.write(0, 0, np.ones((100, 100), 'uint8')); os._exit(9)"
+    )
+    for name in ("a.ome.tif", "other.ome.tif"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False, cwd=os.getcwd())
+    assert len(list(tmp_path.iterdir())) == 2
+    with PyramidWriter(tmp_path / "a.ome.tif", (100, 100), "uint8", tile=64):
+        PyramidWriter(tmp_path / "a.ome.tif", (100, 100), "uint8", tile=64).__enter__().__exit__(None, None, None)
+    left = [entry.name for entry in tmp_path.iterdir() if entry.name != "a.ome.tif"]
+    assert len(left) == 1
+    assert left[0].endswith("other.ome.tif.levels")
+
+
+@pytest.mark.parametrize(("dtype", "predictor"), [("uint16", 2), ("float32", 1)])
+def test_tiff_is_compressed_as_fiji_reads_it(tmp_path, dtype, predictor):
+    with PyramidWriter(tmp_path / "a.ome.tif", (600, 600), dtype, tile=256) as writer:
+        writer.write(0, 0, pixels((600, 600), dtype))
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
+        pages = [level.keyframe for level in tif.series[0].levels]
+    assert [(page.compression.name, page.predictor) for page in pages] == [("ADOBE_DEFLATE", predictor)] * 2
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

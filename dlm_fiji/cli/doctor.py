@@ -54,6 +54,7 @@ def collect(start_imagej: bool = True) -> list[Finding]:
         _java(),
         _imagej(start_imagej),
         *_plugins(),
+        *_speed(),
     ]
 
 
@@ -61,8 +62,17 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     fiji: Annotated[Path | None, typer.Option(help="Fiji folder to look at (or DLM_FIJI_HOME).")] = None,
     plugins: Annotated[Path | None, typer.Option(help="Folder of plugin jars (or DLM_FIJI_PLUGINS).")] = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Time backends and tiles for MODEL on this CPU; the fastest is remembered."),
+    ] = None,
 ) -> int:
     """Say what this machine has for dlm_fiji, what is missing, and what to do."""
+    if measure is not None:
+        from dlm_fiji.inference import load_model
+        from dlm_fiji.inference.choosing import measure as measure_speed
+
+        measure_speed(load_model(measure))
     given = {"DLM_FIJI_HOME": fiji, "DLM_FIJI_PLUGINS": plugins}
     os.environ.update({variable: str(value) for variable, value in given.items() if value is not None})
     return doctor(json)
@@ -226,4 +236,19 @@ def _plugins() -> list[Finding]:
         else:
             text = f"not installed (step: {plugin.step}); instead: {plugin.native}"
             findings.append(Finding(plugin.name, "missing", text, plugin.how_to_install, details=details))
+    return findings
+
+
+def _speed() -> list[Finding]:
+    """What is remembered about the fastest backend, one line an architecture."""
+    from dlm_fiji.inference.measured_speed import measurements, speed_file
+
+    findings = []
+    for found in measurements():
+        place = found.conditions
+        times = ", ".join(f"{name} {seconds:.3g}" for name, seconds in found.seconds.items())
+        text = f"{found.backend}, tiles of {found.tile} px (seconds a megapixel by backend and tile: {times}; "
+        text += f"{found.date}, {place.get('processor')}, {place.get('threads')} threads, {place.get('config')})"
+        details = found.model_dump() | {"file": str(speed_file())}
+        findings.append(Finding(f"Fastest {place.get('architecture')}", "ok", text, details=details))
     return findings

@@ -2,7 +2,8 @@
 
 ``"auto"`` on a CPU takes OpenVINO where it is installed and agrees with PyTorch to 1e-4 of the value range on
 a test tile (measured on the bright-field network: three times as fast as PyTorch eager), otherwise PyTorch
-with channels last. What was chosen is written into the record of the run.
+with channels last; ``choosing.py`` puts a measurement on this machine before that. What was chosen is written into
+the record of the run.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from dlm_fiji.errors import ConfigurationError, SetupError
 from dlm_fiji.inference.model_files import Model
 
-__all__ = ["Engine", "available_backends", "choose_engine", "choose_engines"]
+__all__ = ["Engine", "available_backends", "choose_engine", "choose_engines", "device_of", "make_engine"]
 
 AGREEMENT = 1e-4
 """Largest difference between backends, as a part of the value range."""
@@ -192,19 +193,28 @@ def choose_engine(
     SetupError
         The backend is not installed, the device does not exist, or the backend disagrees with PyTorch.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        if backend in ("openvino", "onnxruntime"):
-            device = "cpu"
+    device = device_of(device, backend)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise SetupError("No CUDA device can be used here; choose --device cpu.")
     key = (backend, device, precision, threads, number)
     if key not in model.engines:
-        model.engines[key] = _make(model, backend, device, precision, threads)
+        engine = make_engine(model, backend, device, precision, threads)
+        # the same engine for the backend's own name
+        model.engines[key] = model.engines.setdefault((engine.description["backend"], *key[1:]), engine)
     return model.engines[key]
 
 
-def _make(model: Model, backend: str, device: str, precision: str, threads: int | None) -> Engine:
+def device_of(device: str, backend: str) -> str:
+    """The device that ``"auto"`` means here; any other as it is."""
+    if device != "auto":
+        return device
+    if backend in ("openvino", "onnxruntime"):
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def make_engine(model: Model, backend: str, device: str, precision: str, threads: int | None) -> Engine:
+    """As :func:`choose_engine` for a device that is there, kept nowhere."""
     if backend == "torch" or (backend == "auto" and (device != "cpu" or precision != "fp32")):
         return TorchEngine(model, device, precision, threads)
     if precision != "fp32":

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import xarray as xr
 
 from dlm_fiji.errors import DlmError, InputError
+from dlm_fiji.inference.choosing import choose
 from dlm_fiji.inference.inference_settings import InferenceSettings
 from dlm_fiji.inference.model_files import Model
 from dlm_fiji.inference.prediction import predict, prepare_model
@@ -108,6 +109,8 @@ def predict_batch(
                     saved.set_result(None)
                 else:
                     record = {}
+                    left = len(files) - len(items) - len(waiting)
+                    choose(model, settings, loaded.size // model.card.channels * left)  # all of them may be worth it
                     enhanced = predict(model, loaded, settings=settings, record=record)
                     item.seconds = record["seconds"]
                     made = record | {"source": source.name, "step": "enhance"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from dlm_fiji.errors import DlmWarning, InputError
 from dlm_fiji.inference.backends import Engine, choose_engines
+from dlm_fiji.inference.choosing import choose
 from dlm_fiji.inference.inference_settings import InferenceSettings
 from dlm_fiji.inference.intensities import Scaling, scaling_for
 from dlm_fiji.inference.model_files import Model, load_model
@@ -58,7 +60,8 @@ def predict(
     settings, **changes
         :class:`InferenceSettings`, or its fields as keywords.
     record
-        A dict that takes what was done: model and SHA-256, backend, threads, tile, seconds.
+        A dict that takes what was done: model and SHA-256, backend, threads, tile, who chose them
+        (``"chosen_by"``: settings, default, measured now, remembered), seconds.
     progress
         Called with (tiles done, tiles in all).
 
@@ -153,12 +156,13 @@ def _enhance(
             f"Model {model.name!r} takes {model.card.channels} channels, the image has {channels}; "
             "choose the channels, or a model for one channel."
         )
-    engines = choose_engines(model, settings.backend, settings.device, settings.precision, settings.threads)
-    values = planes.reshape(*planes.shape[:3], channels)
     # The channels of a colour image share one scaling; those of a fluorescence image, run one by one, do not.
     groups = [[c] for c in range(channels)] if model.card.channels == 1 else [list(range(channels))]
+    choice = choose(model, settings, math.prod(planes.shape[:3]) * len(groups))
+    engines = choose_engines(model, choice.backend, settings.device, settings.precision, settings.threads)
+    values = planes.reshape(*planes.shape[:3], channels)
     out: NDArray | None = None
-    done, used = 0, settings
+    used = InferenceSettings.of(settings, tile=choice.tile)
     for group in groups:
         scaling = scaling_for(model.card, values[..., group], settings.full_scale)
         for n in range(values.shape[0]):
@@ -177,13 +181,13 @@ def _enhance(
             if out is None:
                 out = np.empty((values.shape[0], *plane.shape[:2], channels), planes.dtype)
             out[n][..., group] = plane
-            done += 1
     assert out is not None
     if record is not None:
         record.update(
             engines[0].description
             | {
                 "devices": len(engines),
+                "chosen_by": choice.source,
                 "model": model.name,
                 "model_sha256": model.sha256,
                 "tile": used.tile,

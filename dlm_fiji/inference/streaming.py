@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from dlm_fiji.errors import ConfigurationError, DlmWarning, InputError
 from dlm_fiji.inference.backends import choose_engines
+from dlm_fiji.inference.choosing import choose
 from dlm_fiji.inference.inference_settings import InferenceSettings
 from dlm_fiji.inference.intensities import PERCENTILES, SAMPLES, Scaling, full_scale_of
 from dlm_fiji.inference.model_files import Model
@@ -34,6 +36,7 @@ def predict_file(
     settings: InferenceSettings | None = None,
     progress: Progress | None = None,
     stream: bool | None = None,
+    finishing: Progress | None = None,
 ) -> dict[str, Any]:
     """Enhance the image in ``source`` into ``target`` (written whole or not at all); what was done is
     returned.
@@ -42,13 +45,15 @@ def predict_file(
     ----------
     stream
         Read and write in windows; by default where the image has more than 64 million pixels and is no stack.
+    finishing
+        As for :func:`stream_file`.
     """
     model = prepare_model(model)
     settings = InferenceSettings.of(settings)
     if stream is None:
         stream = is_large(source)
     if stream:
-        return stream_file(model, source, target, settings, progress)
+        return stream_file(model, source, target, settings, progress, finishing)
     record: dict[str, Any] = {}
     image = open_image(source)
     enhanced = predict(model, image, settings=settings, record=record, progress=progress)
@@ -62,10 +67,11 @@ def stream_file(
     target: str | os.PathLike[str],
     settings: InferenceSettings | None = None,
     progress: Progress | None = None,
+    finishing: Progress | None = None,
 ) -> dict[str, Any]:
     """Enhance an image that need not fit into memory.
 
-    Memory holds a tile and its output, and what the formats need (a row of their tiles). Values are scaled
+    Memory holds a tile and its output, and some 0.2 GB for the formats. Values are scaled
     once an image: an image whose scale has to be measured (fluorescence, float) is read once more for that.
 
     Parameters
@@ -73,7 +79,10 @@ def stream_file(
     source
         Tiled TIFF, OME-TIFF, SVS or OME-Zarr of two dimensions, with or without channels.
     target
-        ``.ome.tif`` or ``.ome.zarr``; both become pyramids.
+        ``.ome.tif`` or ``.ome.zarr``; both become pyramids. While it is written the uncompressed pixels lie
+        beside it.
+    progress, finishing
+        Called with (done, in all): tiles enhanced, and then blocks of the levels made and compressed.
 
     Raises
     ------
@@ -87,7 +96,6 @@ def stream_file(
             "A streamed image gets one pass and no resampling; run the command again on its output for a second pass."
         )
     started = time.perf_counter()
-    engines = choose_engines(model, settings.backend, settings.device, settings.precision, settings.threads)
     with open_region_reader(source) as reader:
         channels = reader.shape[2] if len(reader.shape) == 3 else 1
         if channels not in (1, model.card.channels):
@@ -98,17 +106,20 @@ def stream_file(
         pixel = reader.pixel_um
         for sentence in model.card.concerns(None if pixel is None else pixel[1], reader.attrs.get("na")):
             warnings.warn(sentence, DlmWarning, stacklevel=2)
+        choice = choose(model, settings, math.prod(reader.shape[:2]))
+        engines = choose_engines(model, choice.backend, settings.device, settings.precision, settings.threads)
         scaling = measured_scaling(model, reader, settings.full_scale)
         ratio = ratio_of(model)
         shape = tuple(-(-n * ratio.numerator // ratio.denominator) for n in reader.shape[:2])
         record: dict[str, Any] = engines[0].description | {
             "devices": len(engines),
+            "chosen_by": choice.source,
             "step": "enhance",
             "source": Path(source).name,
             "model": model.name,
             "model_sha256": model.sha256,
             "passes": 1,
-            "tile": settings.tile,
+            "tile": choice.tile,
         }
         attrs = {key: value for key, value in reader.attrs.items() if key != "pixel_um"}
         attrs |= {"computationally_enhanced": True}
@@ -119,6 +130,7 @@ def stream_file(
             pixel_um=None if pixel is None else (pixel[0] / float(ratio), pixel[1] / float(ratio)),
             channels=reader.channels,
             provenance=record,
+            progress=finishing,
             **attrs,
         ) as writer:
 
@@ -130,7 +142,8 @@ def stream_file(
                 values = scaling.backward(block, reader.dtype)
                 writer.write(rows.start, columns.start, values if len(reader.shape) == 3 else values[..., 0])
 
-            enhance_windows(model, engines, reader.shape[:2], read, write, settings.tile, progress)
+            tile = enhance_windows(model, engines, reader.shape[:2], read, write, choice.tile, progress)
+            record["tile"] = tile or "whole"  # the file takes the record when it is closed
     record["seconds"] = round(time.perf_counter() - started, 3)
     return record
 

@@ -18,6 +18,7 @@ from dlm_fiji.allocation import kept_memory
 from dlm_fiji.errors import DlmWarning, SetupError
 from dlm_fiji.inference.backends import Engine, full_precision
 from dlm_fiji.inference.model_files import Model
+from dlm_fiji.inference.tile_sizes import default_tile
 from dlm_fiji.inference.tiling import Tile, plan_tiles
 
 __all__ = ["Progress", "enhance_windows", "ratio_of", "tile_edge"]
@@ -63,7 +64,7 @@ def enhance_windows(
     -------
     The tile that was used; None for the whole image at once.
     """
-    edge = tile_edge(tile, engines[0], shape)
+    edge = tile_edge(tile, model, engines[0], shape)
     grid, radius = int(model.network.grid), int(model.network.receptive_radius)  # type: ignore[arg-type]
     scale = ratio_of(model)
     free: SimpleQueue[Engine] = SimpleQueue()
@@ -109,14 +110,12 @@ def _each(call: Callable[[Tile], None], tiles: list[Tile], workers: int) -> Iter
         yield from pool.map(call, tiles)  # a failure, or a caller that stops, cancels what has not begun
 
 
-def tile_edge(tile: int | str, engine: Engine, shape: tuple[int, ...]) -> int | None:
+def tile_edge(tile: int | str, model: Model, engine: Engine, shape: tuple[int, ...]) -> int | None:
     """Pixels of a tile's edge for a setting; None for the whole image."""
     if tile == "whole":
         return None
     if tile == "auto":
-        # Measured: larger tiles do not pay on a CPU, and 512 px keep a worker below 0.7 GB.
-        on_cpu = engine.description["device"] == "cpu"
-        edge = 512 if on_cpu else 2048
+        edge = default_tile(model, engine)
         return None if max(shape[:2]) <= edge else edge
     return int(tile)
 

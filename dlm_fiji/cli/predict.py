@@ -57,8 +57,18 @@ def command(
         raise InputError(f"{source} is a folder; --batch enhances all images in it.")
     with Progress(console=console, transient=True, disable=quiet) as bar:
         task = bar.add_task(source.name, total=None)
+
+        def finishing(n: int, total: int) -> None:
+            bar.update(task, description=f"levels of {out.name}", completed=n, total=total)
+
         record = predict_file(
-            loaded, source, out, settings, lambda n, total: bar.update(task, completed=n, total=total), stream
+            loaded,
+            source,
+            out,
+            settings,
+            lambda n, total: bar.update(task, completed=n, total=total),
+            stream,
+            finishing,
         )
     console.print(
         f"{out}: {loaded.name} ({loaded.sha256[:12]}), {record['backend']} on {record['device']}, "

@@ -5,6 +5,7 @@ import lazy_loader as _lazy
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
+        "pair_folder": ["RegisteredPairs", "read_registered_pairs"],
         "plan": ["TrainingSettings"],
         "patches": ["PatchPairs", "extract_patches"],
         "adversarial": ["train_adversarial"],

@@ -56,8 +56,10 @@ def scaled_stored_pair(lr: StoredImage, hr: StoredImage) -> tuple[ScaledImage, S
 
 def whole_factor(low: tuple[int, ...], label: tuple[int, ...]) -> int:
     """The enlargement of a pair, or a sentence where it is none."""
+    if len(low) != 2 or len(label) != 2:
+        raise InputError(f"A fluorescence pair is two planes of one channel, not of shapes {low} and {label}.")
     factor = label[0] // low[0]
-    if len(low) != 2 or label != (low[0] * factor, low[1] * factor):
+    if label != (low[0] * factor, low[1] * factor):
         raise InputError(f"The label of {label} pixels is no whole multiple of the input of {low}.")
     return factor
 

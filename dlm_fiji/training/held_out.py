@@ -27,7 +27,7 @@ class HeldOut:
     training, validation
         Low resolution and label of each part; views, or parts of images on the disk.
     text
-        What was held out, for the user and the model's card.
+        What validates and what is left out, for the user and the model's card.
     """
 
     training: Pair
@@ -61,7 +61,7 @@ def hold_out_area(pair: Pair, settings: TrainingSettings, network: nn.Module, va
     lr, hr = pair
     scale, grid, radius = (getattr(network, name) for name in ("scale", "grid", "receptive_radius"))
     cut = Cutting.of(settings, scale)
-    check_sizes(lr.shape, hr.shape, cut.ratio, 0)
+    check_sizes(lr.shape, hr.shape, cut.ratio, "The pair")
     grid = math.lcm(int(grid), cut.ratio.denominator)
     gap = math.ceil(radius / grid) * grid
     empty = 0
@@ -80,7 +80,7 @@ def hold_out_area(pair: Pair, settings: TrainingSettings, network: nn.Module, va
                 empty += 1
                 continue
             training = tuple(part(image, axis, rest, ratio) for image, ratio in ((lr, 1), (hr, cut.ratio)))
-            text = f"the {kept[1] - kept[0]} {name} at the {side} validate, the {gap} beside them are left out"
+            text = f"its {kept[1] - kept[0]} {name} at the {side}, the {gap} beside them left out"
             return HeldOut(training, validation, text)  # type: ignore[arg-type]
     if empty:
         raise InputError("No side of the one pair has content to validate on; give --validation or more pairs.")

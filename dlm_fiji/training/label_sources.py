@@ -15,7 +15,7 @@ from dlm_fiji.microscope.virtual import VirtualMicroscope
 from dlm_fiji.training.label_fields import read_fluorescence_fields, read_label_fields
 from dlm_fiji.training.patches import Pair
 from dlm_fiji.training.plan import TrainingSettings
-from dlm_fiji.training.simulated import SimulatedPairs, SimulationSettings, recorded_pairs
+from dlm_fiji.training.simulated import GREY_UM, SimulatedPairs, SimulationSettings, recorded_pairs
 from dlm_fiji.training.simulated_fluorescence import FluorescenceSimulation, SimulatedFluorescence, simulated_pair
 
 __all__ = ["brightfield_source", "fluorescence_source"]
@@ -28,13 +28,20 @@ def brightfield_source(
     data: str | os.PathLike[str] | None,
     settings: TrainingSettings,
     simulation: SimulationSettings | None = None,
+    channels: int = 3,
 ) -> tuple[SimulatedPairs, list[Pair]]:
-    """For :func:`~dlm_fiji.training.train_regression`; labels and data as for ``read_label_fields``."""
+    """For :func:`~dlm_fiji.training.train_regression`; labels, data and channels as for ``read_label_fields``."""
     simulation = SimulationSettings.of(simulation)
-    fields, held_out = read_label_fields(labels, data)
+    fields, held_out = read_label_fields(labels, data, channels)
     na, share = float(np.mean(simulation.na)), float(np.mean(simulation.condenser_share))
-    microscope = VirtualMicroscope(
-        label_pixel_um=simulation.label_pixel_um, scale=simulation.scale, na=na, condenser_na=round(na * share, 4)
+    colours = {} if channels == 3 else {"wavelengths_um": (GREY_UM,) * channels}
+    microscope = VirtualMicroscope.of(
+        None,
+        label_pixel_um=simulation.label_pixel_um,
+        scale=simulation.scale,
+        na=na,
+        condenser_na=round(na * share, 4),
+        **colours,
     )
     return SimulatedPairs(fields, settings, simulation), recorded_pairs(held_out, microscope)
 

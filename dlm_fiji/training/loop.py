@@ -68,6 +68,8 @@ class TrainingResult:
         What was done (this call's time only, where the training was continued).
     stopped_by
         ``"steps"`` or ``"time limit"``.
+    left_out
+        Patches without content that the training did not look at.
     """
 
     network: nn.Module
@@ -79,6 +81,7 @@ class TrainingResult:
     seconds: float
     patches_per_second: float
     stopped_by: str
+    left_out: int = 0
     description: dict[str, Any] = field(default_factory=dict)
 
 
@@ -258,5 +261,6 @@ def run_training(
         seconds=seconds,
         patches_per_second=(state.step - first) * settings.batch / seconds,
         stopped_by=stopped_by,
+        left_out=getattr(source, "left_out", 0),
         description=describe(fabric, settings),
     )

@@ -253,21 +253,21 @@ def checked_pair(lr: NDArray, hr: NDArray, ratio: Fraction, number: int, values:
         lr, hr = to_unit(lr), to_unit(hr)
     else:
         lr, hr = (np.atleast_3d(np.asarray(image, np.float32)) for image in (lr, hr))
-    check_sizes(lr.shape, hr.shape, ratio, number)
+    check_sizes(lr.shape, hr.shape, ratio, f"Pair {number + 1}")
     return lr, hr
 
 
-def check_sizes(low: tuple[int, ...], label: tuple[int, ...], ratio: Fraction, number: int) -> None:
+def check_sizes(low: tuple[int, ...], label: tuple[int, ...], ratio: Fraction, name: str) -> None:
     """A sentence where the label is not L times the low-resolution image, or has other channels."""
     expected = tuple(float(n * ratio) for n in low[:2])
     if any(abs(n - e) >= max(1, float(ratio)) for n, e in zip(label[:2], expected, strict=True)):
         raise InputError(
-            f"Pair {number + 1}: the label has {label[1]}×{label[0]} pixels, expected are "
-            f"{expected[1]:g}×{expected[0]:g} ({float(ratio):g} × {low[1]}×{low[0]})."
+            f"{name}: the label has {label[1]}×{label[0]} pixels, expected are "
+            f"{expected[1]:g}×{expected[0]:g} ({float(ratio):g} × {low[1]}×{low[0]}); crop the pair or set the scale."
         )
     channels = [shape[2] if len(shape) == 3 else 1 for shape in (low, label)]
     if channels[0] != channels[1]:
-        raise InputError(f"Pair {number + 1}: {channels[0]} channels in the image, {channels[1]} in the label.")
+        raise InputError(f"{name}: {channels[0]} channels in the image, {channels[1]} in the label.")
 
 
 def contrast(image: NDArray) -> float:

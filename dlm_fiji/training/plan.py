@@ -56,7 +56,7 @@ class TrainingSettings(Settings):
     validation_patches: int = setting(64, "patches that a validation looks at, at most", ge=1)
     tensorboard: bool = setting(False, "also write the curves for TensorBoard, which must be installed")
     seed: int = setting(1, "of weights, order and augmentation", ge=0)
-    device: str = setting("auto", "auto, cpu, cuda, mps")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "what computes; auto: the fastest there is")
     devices: int = setting(1, "number of them", ge=1)
     precision: Literal["fp32", "bf16", "fp16"] = setting("fp32", "number type of the network; weights stay fp32")
     compile: bool = setting(False, "torch.compile; pays on a GPU and for long runs")

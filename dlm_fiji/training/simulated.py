@@ -8,21 +8,23 @@ only, so that a training resumes on the same pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dlm_fiji.errors import InputError
+from dlm_fiji.errors import ConfigurationError, InputError
 from dlm_fiji.microscope.linear_light import srgb_to_linear
 from dlm_fiji.microscope.virtual import VirtualMicroscope, blur, expose, record, sample
 from dlm_fiji.settings import Settings, setting
-from dlm_fiji.training.patches import Pair, to_tensor, turned
+from dlm_fiji.training.patches import Cutting, Pair, to_tensor, turned
 from dlm_fiji.training.plan import TrainingSettings
 
 __all__ = ["SimulatedPairs", "SimulationSettings", "recorded_pairs"]
 
 WAVELENGTHS_UM = np.array([0.630, 0.532, 0.450])
+GREY_UM = 0.55
 Field = tuple[NDArray[np.uint8], float]
 Range = tuple[float, float]
 
@@ -71,6 +73,12 @@ class SimulatedPairs:
     ) -> None:
         self.simulation = SimulationSettings.of(simulation)
         self.settings = settings
+        self.cut = Cutting.of(settings, self.simulation.scale)
+        if self.cut.edge > self.simulation.piece:
+            raise ConfigurationError(
+                f"A patch of {self.cut.patch} px is {self.cut.edge} label pixels, a simulated piece has "
+                f"{self.simulation.piece}; choose a smaller patch or a larger piece."
+            )
         smallest = self.simulation.piece / max(self.simulation.zooms)
         self.fields = [field for field in fields if min(field[0].shape[:2]) >= smallest]
         if not self.fields:
@@ -89,13 +97,12 @@ class SimulatedPairs:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Patches of random pieces of the pool, on the grid on which the pixels of both coincide."""
         rng = np.random.default_rng([self.settings.seed, 3, step])
-        patch, scale = self.settings.patch, self.simulation.scale
-        grid = 1 if float(scale).is_integer() else 2
+        patch, edge, grid = self.cut.patch, self.cut.edge, self.cut.ratio.denominator
         lows, highs = [], []
         for _ in range(self.settings.batch):
             lr, hr = self.piece(int(rng.integers(self.simulation.pool)), step)
             y, x = (grid * int(rng.integers((n - patch) // grid + 1)) for n in lr.shape[:2])
-            top, left, edge = (int(value * scale) for value in (y, x, patch))
+            top, left = self.cut.label(y), self.cut.label(x)
             k = int(rng.integers(8)) if self.settings.augment else 0
             lows.append(turned(lr[y : y + patch, x : x + patch], k))
             highs.append(turned(hr[top : top + edge, left : left + edge], k))
@@ -166,7 +173,7 @@ def drawn_microscope(simulation: SimulationSettings, channels: int, rng: np.rand
     """A microscope from the range."""
     na = float(rng.uniform(*simulation.na))
     shift = simulation.wavelength_shift_um
-    colours = WAVELENGTHS_UM if channels == 3 else np.full(channels, 0.55)
+    colours = WAVELENGTHS_UM if channels == 3 else np.full(channels, GREY_UM)
     low, high = np.log(simulation.electrons)
     return VirtualMicroscope(
         label_pixel_um=simulation.label_pixel_um,
@@ -186,7 +193,7 @@ def recorded_pairs(
     """Validation pairs: each label (its first ``largest`` pixels) as one fixed microscope sees it."""
     pairs = []
     for number, label in enumerate(labels):
-        step = int(microscope.scale * 2)
+        step = Fraction(microscope.scale).limit_denominator(16).numerator
         h, w = (min(n, largest) // step * step for n in label.shape[:2])
         cut = np.ascontiguousarray(label[:h, :w])
         pairs.append((record(cut, microscope, np.random.default_rng([seed, number])), cut))

@@ -126,7 +126,7 @@ def stored_patches(
     left_out = 0
     small = all(image.dtype == np.uint8 for pair in pairs for image in pair)
     for number, (lr, hr) in enumerate(pairs):
-        check_sizes(lr.shape, hr.shape, cut.ratio, number)
+        check_sizes(lr.shape, hr.shape, cut.ratio, f"Pair {number + 1}")
         rows, columns = (
             [start for start in cut.positions(lr.shape[axis]) if cut.label(start) + cut.edge <= hr.shape[axis]]
             for axis in (0, 1)

@@ -35,7 +35,7 @@ def test_parts_are_aligned_and_no_input_is_in_both(network, shape):
     assert seen[1].min() - seen[0].max() - 1 >= network.receptive_radius
     size = seen[1].max() - seen[1].min() + 1
     assert max(12, shape[axis] / 10) <= size < max(12, shape[axis] / 10) + 2 * network.grid
-    assert f"the {size} {('rows', 'columns')[axis]}" in held.text
+    assert f"its {size} {('rows', 'columns')[axis]}" in held.text
     for low, label in (held.training, held.validation):
         found = extract_patches([(low, label)], SMALL, network.scale)
         for a, b in zip(found.lr, found.hr, strict=True):  # the label of a patch is of its pixels

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = ["main"]
 
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import typer
 
     from dlm_fiji import __version__
-    from dlm_fiji.errors import DlmError
+    from dlm_fiji.errors import DlmError, DlmWarning
 
     app = typer.Typer(
         name="dlm_fiji",
@@ -69,6 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file, _, function = module.partition(":")
         app.command(name)(getattr(importlib.import_module(f"dlm_fiji.cli.{file}"), function or "command"))
     given = list(sys.argv[1:] if arguments is None else arguments)
+    usual = warnings.formatwarning
+
+    def sentence(message: Warning | str, category: type[Warning], *place: Any) -> str:
+        return f"dlm_fiji: {message}\n" if issubclass(category, DlmWarning) else usual(message, category, *place)
+
+    warnings.formatwarning = sentence  # type: ignore[assignment]
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
@@ -89,4 +97,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             error.show()
             return 2
         raise
+    finally:
+        warnings.formatwarning = usual
     return code if isinstance(code, int) else 0

@@ -17,7 +17,7 @@ def command(
 ) -> None:
     """List the shipped models, with what they were made for."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
 
     from dlm_fiji.errors import SetupError
     from dlm_fiji.inference import list_models, load_model, recommend
@@ -37,9 +37,10 @@ def command(
             verdict = "suits" if found.suits else "does not suit"
             console.print(f"{found.model.name} {verdict}: {' '.join(found.reasons)}", highlight=False)
         return
-    table = Table("model", "modality", "enlarges", "pixel size / µm", "NA", "description")
     for name in names:
         card = load_model(name).card
-        ranges = [f"{r[0]:g}-{r[1]:g}" if r else "any" for r in (card.pixel_um, card.na)]
-        table.add_row(name, card.modality, f"{card.scale:g}×", *ranges, card.description)
-    console.print(table)
+        pixel, na = (f"{r[0]:g}-{r[1]:g}" if r else "any" for r in (card.pixel_um, card.na))
+        console.print(name, style="bold", highlight=False)
+        facts = f"{card.modality}, {card.scale:g}×, pixels: {pixel}{' µm' if card.pixel_um else ''}, NA: {na}"
+        for text in (facts, card.description):
+            console.print(Padding(text, (0, 0, 0, 4)), highlight=False)

@@ -45,7 +45,7 @@ class ModelCard(Settings):
         if pixel_um is not None and self.pixel_um is not None and not _within(pixel_um, self.pixel_um):
             found.append(
                 f"The image has pixels of {pixel_um:.3g} µm, model {self.name!r} was trained for "
-                f"{self.pixel_um[0]:.3g} to {self.pixel_um[1]:.3g} µm; resample=True resamples the image "
+                f"{self.pixel_um[0]:.3g} to {self.pixel_um[1]:.3g} µm; --resample (resample=True) resamples the image "
                 "first."
             )
         if na is not None and self.na is not None and not _within(na, self.na):

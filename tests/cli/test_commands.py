@@ -75,3 +75,14 @@ def test_calibrate_finds_the_fixed_distortion(tmp_path: Path) -> None:
     # aligned(p) = moving(p + d) undoes the distortion: d is about its negative.
     error = (Warp.load(out).displacement + distortion)[:, 20:-20, 20:-20]
     assert np.sqrt((error**2).sum(0).mean()) < 0.25
+
+
+def test_a_warning_is_one_sentence_without_code(tmp_path: Path) -> None:
+    save_image(from_array(np.zeros((40, 40, 3), np.uint8), pixel_um=0.3), tmp_path / "fine.ome.tif")
+    command = ["predict", "fine.ome.tif", "out.ome.tif", "--model", "brightfield-x2.5", "--backend", "torch"]
+    done = subprocess.run(  # pytest would keep the warning for itself
+        [sys.executable, "-m", "dlm_fiji", *command], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    sentence = next(line for line in done.stderr.splitlines() if "0.3 µm" in line)
+    assert sentence.startswith("dlm_fiji: The image has pixels of 0.3 µm")
+    assert "record =" not in done.stderr

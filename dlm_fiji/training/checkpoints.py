@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dlm_fiji.errors import ConfigurationError, InputError
+from dlm_fiji.errors import ConfigurationError, DlmWarning, InputError
 from dlm_fiji.micrograph.writing import atomic_write
 from dlm_fiji.training.plan import TrainingSettings
 
-__all__ = ["read_checkpoint", "write_checkpoint"]
+__all__ = ["read_checkpoint", "set_aside", "write_checkpoint"]
 
 FILE = "checkpoint.pt"
+OLD = "checkpoint-before.pt"
 #: Settings that may differ between a training and its continuation.
 FREE = {"steps", "epochs", "time_limit_s", "threads", "validate_every", "devices", "tensorboard"}
 
@@ -23,6 +25,15 @@ def write_checkpoint(folder: str | os.PathLike[str], state: dict[str, Any], sett
     """Replace the checkpoint in ``folder``; a crash while writing leaves the older one."""
     with atomic_write(Path(folder) / FILE) as part:
         torch.save(state | {"settings": settings.model_dump()}, part)
+
+
+def set_aside(folder: str | os.PathLike[str]) -> None:
+    """Rename the checkpoint of an earlier training, which a new one is about to replace, and say so."""
+    path = Path(folder) / FILE
+    if path.exists():
+        os.replace(path, path.with_name(OLD))
+        text = f"{folder} had the checkpoint of an earlier training: now {OLD}; --resume would have gone on with it."
+        warnings.warn(text, DlmWarning, stacklevel=3)
 
 
 def read_checkpoint(folder: str | os.PathLike[str], settings: TrainingSettings) -> dict[str, Any] | None:

@@ -83,7 +83,7 @@ def make_fabric(settings: TrainingSettings) -> Any:
 def describe(fabric: Any, settings: TrainingSettings) -> dict[str, Any]:
     """What computed, for the record of the run."""
     return {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "device": str(fabric.device),
         "devices": fabric.world_size,
         "threads": torch.get_num_threads(),

@@ -6,6 +6,8 @@ import copy
 import math
 import os
 import time
+import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from dlm_fiji.allocation import kept_memory
-from dlm_fiji.errors import ConfigurationError
-from dlm_fiji.training.checkpoints import read_checkpoint, write_checkpoint
+from dlm_fiji.errors import ConfigurationError, DlmWarning
+from dlm_fiji.training.checkpoints import read_checkpoint, set_aside, write_checkpoint
 from dlm_fiji.training.devices import describe
 from dlm_fiji.training.history import tensorboard_writer, write_history
 from dlm_fiji.training.patches import BatchSource
@@ -162,6 +164,37 @@ def finite(loss: float, name: str, step: int, rate: float) -> float:
     )
 
 
+def checksum(source: BatchSource) -> int:
+    """Of the first batch and the number of patches: other images, areas or instruments have another."""
+    value = len(source)
+    for tensor in source.batch(0):
+        value = zlib.crc32(tensor.contiguous().numpy().tobytes(), value)
+    return value
+
+
+def check_same_training(found: dict[str, Any], record: dict[str, Any], fabric: Any, settings: TrainingSettings) -> None:
+    """Refuse a checkpoint of another network; take its number of threads; warn of what is not bit for bit."""
+    for name in ("architecture", "config"):
+        if found.get(name) != record[name]:
+            raise ConfigurationError(
+                f"The checkpoint is of another network ({name} {found.get(name)}, now {record[name]}); "
+                "resume with the same scale and start, or use another folder."
+            )
+    was = found.get("machine", {})
+    if settings.threads is None and was.get("device") == "cpu":
+        torch.set_num_threads(was["threads"])
+    changed = [
+        f"{name} {was[name]}, now {value}"
+        for name, value in describe(fabric, settings).items()
+        if was.get(name, value) != value
+    ]
+    if found.get("data", record["data"]) != record["data"]:
+        changed.append("other images, areas or instruments")
+    if changed:
+        text = f"The training goes on otherwise than it began, so not bit for bit: {'; '.join(changed)}."
+        warnings.warn(text, DlmWarning, stacklevel=4)
+
+
 @kept_memory()
 def run_training(
     method: Method,
@@ -177,7 +210,13 @@ def run_training(
     kept = {"network": network, "averaged": averaged, **method.parts}
     state = TrainingState(averaged)
     total = settings.total_steps(len(source))
+    record = {
+        "architecture": type(network).__name__,
+        "config": dict(network.config),  # type: ignore[arg-type]
+        "data": checksum(source),
+    }
     if resume and out_dir is not None and (found := read_checkpoint(out_dir, settings)) is not None:
+        check_same_training(found, record, fabric, settings)
         for name, part in kept.items():
             part.load_state_dict(found[name])
         state.restore(found)
@@ -185,6 +224,8 @@ def run_training(
     board = None
     if writes:
         Path(out_dir).mkdir(parents=True, exist_ok=True)  # type: ignore[arg-type]
+        if state.step == 0 and not state.history:
+            set_aside(out_dir)  # type: ignore[arg-type]
         if settings.tensorboard:
             board = tensorboard_writer(out_dir, state.step)  # type: ignore[arg-type]
     started, before, first = time.perf_counter(), state.seconds, state.step
@@ -203,14 +244,14 @@ def run_training(
         if writes:
             write_history(out_dir, state.history)  # type: ignore[arg-type]
             content = state.content() | {name: part.state_dict() for name, part in kept.items()}
-            content |= {"architecture": type(network).__name__, "config": dict(network.config)}  # type: ignore[arg-type]
+            content |= record | {"machine": describe(fabric, settings)}
             write_checkpoint(out_dir, content, settings)  # type: ignore[arg-type]
         if board is not None:
             for name in row.keys() - {"step", "seconds"}:
                 board.add_scalar(name, row[name], state.step)
             board.flush()
 
-    if state.step == 0:
+    if not state.history:
         validate(settings.rate_at(0))
     for lr, hr in prefetched(source, state.step, total):
         fraction = state.step / total

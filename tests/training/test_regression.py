@@ -40,6 +40,7 @@ def network(seed=0, channels=1):
     return BrightfieldNet(scale=2, channels=channels, blocks=1)
 
 
+PAIRS_25, VALIDATION_25 = [[(np.zeros((24, 24), np.uint8), np.zeros((60, 60), np.uint8))]] * 2
 PAIRS, VALIDATION = [field(seed=1), field(seed=2)], [field((24, 24), seed=3)]
 
 
@@ -106,9 +107,44 @@ def test_resume_refuses_other_settings(tmp_path):
     train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), steps=1)
     with pytest.raises(ConfigurationError, match="learning_rate"):
         train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), resume=True, learning_rate=1e-2)
+    with pytest.raises(ConfigurationError, match=r"another network .*'scale': 2.5"):
+        train_regression(PAIRS_25, VALIDATION_25, TINY, tmp_path, BrightfieldNet(2.5, 1, blocks=1), resume=True)
     (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
     with pytest.raises(InputError, match="damaged"):
         train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), resume=True)
+
+
+def test_resume_takes_the_threads_and_tells_other_data(tmp_path):
+    threads = torch.get_num_threads()
+    try:
+        train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), steps=1, threads=2)
+        torch.set_num_threads(1)
+        train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), steps=2, resume=True)
+        assert torch.get_num_threads() == 2
+        with pytest.warns(DlmWarning, match="threads 2, now 1"):
+            train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), steps=3, threads=1, resume=True)
+        with pytest.warns(DlmWarning, match="other images"):
+            train_regression(PAIRS[::-1], VALIDATION, TINY, tmp_path, network(), steps=4, resume=True)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_new_training_sets_the_old_checkpoint_aside(tmp_path):
+    train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), steps=1)
+    old = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.warns(DlmWarning, match="--resume would have gone on"):
+        train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), steps=2)
+    assert (tmp_path / "checkpoint-before.pt").read_bytes() == old
+
+
+def test_killed_before_the_first_step_the_history_has_no_row_twice(tmp_path):
+    def kill(step, total, metrics):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), progress=kill)
+    resumed = train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), resume=True)
+    assert [row["step"] for row in resumed.history] == [0, 3, 6]
 
 
 def test_time_limit_stops_and_validates():

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -50,9 +51,8 @@ def conditions(model: Model, threads: int | None) -> dict[str, str]:
     return {
         "architecture": model.card.architecture,
         "config": json.dumps(model.network.config, sort_keys=True),
-        "processor": _processor(),
         "threads": f"{threads or torch.get_num_threads()} of {cores}",
-    } | {name: importlib.metadata.version(name) for name in available_backends()}
+    } | _machine()
 
 
 def measurements() -> list[Measurement]:
@@ -82,6 +82,12 @@ def remember(model: Model, result: Measurement) -> None:
 def speed_file() -> Path:
     """Where measurements are remembered."""
     return Path(os.environ.get("DLM_FIJI_STATE") or Path.home() / ".dlm_fiji") / "speed.json"
+
+
+@cache
+def _machine() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in available_backends()}
+    return {"processor": _processor(), **versions}
 
 
 def _processor() -> str:

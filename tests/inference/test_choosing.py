@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from dlm_fiji.errors import DlmWarning
 from dlm_fiji.inference import InferenceSettings, Model, ModelCard, backends, choosing, predict, predict_batch
 from dlm_fiji.inference.choosing import WORTH, choose, measure
-from dlm_fiji.inference.measured_speed import measurements, speed_file
+from dlm_fiji.inference.measured_speed import measurements, remember, speed_file
 from dlm_fiji.inference.tile_sizes import default_tile, tile_bytes, useful_part
 from dlm_fiji.micrograph import from_array, save_image
 from dlm_fiji.networks import BrightfieldNet, FluorescenceGenerator
@@ -202,6 +203,17 @@ def test_no_part_file_stays(clock):
     measure(make_model())
     assert [path.name for path in speed_file().parent.iterdir()] == ["speed.json"]
     assert json.loads(speed_file().read_text())["measurements"][0]["conditions"]["architecture"] == "BrightfieldNet"
+
+
+def test_writers_at_the_same_time_leave_a_whole_file(clock):
+    found = measure(make_model())
+
+    def write(k: int) -> int:
+        remember(make_model(), found.model_copy(update={"conditions": {"number": str(k)}}))
+        return len(measurements())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert min(pool.map(write, range(24))) >= 1  # a file that is cut off would count as none
 
 
 def test_a_remembered_tile_is_halved_when_memory_runs_out(clock, monkeypatch):

@@ -17,6 +17,7 @@ from dlm_fiji.inference.choosing import choose
 from dlm_fiji.inference.inference_settings import InferenceSettings
 from dlm_fiji.inference.model_files import Model
 from dlm_fiji.inference.prediction import predict, prepare_model
+from dlm_fiji.inference.recommendation import warn_of_modality
 from dlm_fiji.inference.streaming import is_large, stream_file
 from dlm_fiji.micrograph import is_image_file, open_image, save_image
 
@@ -109,6 +110,7 @@ def predict_batch(
                     saved.set_result(None)
                 else:
                     record = {}
+                    warn_of_modality(model, loaded)
                     left = len(files) - len(items) - len(waiting)
                     choose(model, settings, loaded.size // model.card.channels * left)  # all of them may be worth it
                     enhanced = predict(model, loaded, settings=settings, record=record)

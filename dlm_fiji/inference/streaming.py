@@ -19,6 +19,7 @@ from dlm_fiji.inference.inference_settings import InferenceSettings
 from dlm_fiji.inference.intensities import PERCENTILES, SAMPLES, Scaling, full_scale_of
 from dlm_fiji.inference.model_files import Model
 from dlm_fiji.inference.prediction import predict, prepare_model
+from dlm_fiji.inference.recommendation import warn_of_modality
 from dlm_fiji.inference.windows import Progress, enhance_windows, ratio_of
 from dlm_fiji.micrograph import PyramidWriter, RegionReader, open_image, open_region_reader, save_image
 
@@ -56,6 +57,7 @@ def predict_file(
         return stream_file(model, source, target, settings, progress, finishing)
     record: dict[str, Any] = {}
     image = open_image(source)
+    warn_of_modality(model, image)
     enhanced = predict(model, image, settings=settings, record=record, progress=progress)
     save_image(enhanced, target, provenance=record | {"source": Path(source).name, "step": "enhance"})
     return record

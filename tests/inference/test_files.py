@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 import yaml
 
-from dlm_fiji.errors import ConfigurationError, InputError
+from dlm_fiji.errors import ConfigurationError, DlmWarning, InputError
 from dlm_fiji.inference import (
     InferenceSettings,
     Model,
@@ -20,6 +20,7 @@ from dlm_fiji.inference import (
     load_model,
     predict,
     predict_batch,
+    predict_file,
     recommend,
     save_model,
     stream_file,
@@ -217,3 +218,16 @@ def test_recommendation_by_modality_and_pixel_size(tmp_path):
     assert "2 µm" in coarse[0].reasons[-1]
     assert isinstance(dark, xr.DataArray)
     assert load_model(folders[0]).card.pixel_um == (0.5, 0.7)
+    merged = np.zeros((60, 60, 3), np.uint8)
+    merged[20:30, :, 1] = 200
+    assert recommend(from_array(merged, 0.3), folders)[0].model.name == "small-fluorescence"
+
+
+def test_a_model_for_another_kind_of_image_is_named(tmp_path):
+    dark = np.random.default_rng(0).gamma(0.5, 20, (50, 50)).astype(np.float32)
+    save_image(from_array(dark), tmp_path / "cells.tif")
+    with pytest.warns(DlmWarning, match="fluorescence. Model 'small-brightfield' is for bright field"):
+        predict_file(brightfield(), tmp_path / "cells.tif", tmp_path / "out.tif", SETTINGS)
+    with pytest.warns(DlmWarning, match="is for bright field"):
+        predict_batch(brightfield(), [tmp_path / "cells.tif"], tmp_path / "many", SETTINGS)
+    predict_file(fluorescence(), tmp_path / "cells.tif", tmp_path / "right.tif", SETTINGS)

@@ -240,15 +240,15 @@ def _plugins() -> list[Finding]:
 
 
 def _speed() -> list[Finding]:
-    """What is remembered about the fastest backend, one line an architecture."""
+    """What is remembered about the fastest backend, a line for each architecture."""
     from dlm_fiji.inference.measured_speed import measurements, speed_file
 
     findings = []
     for found in measurements():
         place = found.conditions
         times = ", ".join(f"{name} {seconds:.3g}" for name, seconds in found.seconds.items())
-        text = f"{found.backend}, tiles of {found.tile} px (seconds a megapixel by backend and tile: {times}; "
-        text += f"{found.date}, {place.get('processor')}, {place.get('threads')} threads, {place.get('config')})"
+        text = f"{found.backend}, tiles of {found.tile} px, for {place.get('architecture')} {place.get('config')} "
+        text += f"on {place.get('processor')}, {place.get('threads')} threads ({found.date}; seconds a megapixel: {times})"
         details = found.model_dump() | {"file": str(speed_file())}
-        findings.append(Finding(f"Fastest {place.get('architecture')}", "ok", text, details=details))
+        findings.append(Finding("Fastest backend", "ok", text, details=details))
     return findings

@@ -32,8 +32,7 @@ def test_measure_is_remembered_and_shown(only_speed, monkeypatch, capsys):
     monkeypatch.setattr(choosing, "measure", measured)
     assert main(["doctor", "--measure", "brightfield-x2.5", "--json"]) == 0
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
-    assert finding["name"] == "Fastest BrightfieldNet"
-    assert finding["text"].startswith("torch, tiles of 256 px")
+    assert finding["text"].startswith("torch, tiles of 256 px, for BrightfieldNet")
     assert finding["details"]["file"] == str(speed_file())
     assert main(["doctor"]) == 0
     assert "torch 256 1.25" in capsys.readouterr().out

@@ -248,7 +248,7 @@ def _speed() -> list[Finding]:
         place = found.conditions
         times = ", ".join(f"{name} {seconds:.3g}" for name, seconds in found.seconds.items())
         text = f"{found.backend}, tiles of {found.tile} px, for {place.get('architecture')} {place.get('config')} "
-        text += f"on {place.get('processor')}, {place.get('threads')} threads ({found.date}; seconds a megapixel: {times})"
+        text += f"on {place.get('processor')}, {place.get('threads')} threads; s a megapixel: {times} ({found.date})"
         details = found.model_dump() | {"file": str(speed_file())}
         findings.append(Finding("Fastest backend", "ok", text, details=details))
     return findings

@@ -127,7 +127,11 @@ def command(
         said = f"{_count(len(found), 'registered pair')} of {pairs.name}, validated on {split}"  # type: ignore[union-attr]
         console.print(f"{said}.", highlight=False, soft_wrap=True)
         about = {"training_data": said, "pixel_um": found.pixel_um, "na": found.na}
-    result = _run(adversarial, training, held_out, settings, out, network, resume, console)
+    try:
+        result = _run(adversarial, training, held_out, settings, out, network, resume, console)
+    except KeyboardInterrupt:
+        console.print(f"Stopped; the same command with --resume goes on from the last validation, in {out}.")
+        raise typer.Exit(130) from None
     if not first:
         return
     plot_history(result.history, out / "curves.png")

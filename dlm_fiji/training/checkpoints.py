@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from pathlib import Path
@@ -23,8 +24,10 @@ FREE = {"steps", "epochs", "time_limit_s", "threads", "validate_every", "devices
 
 def write_checkpoint(folder: str | os.PathLike[str], state: dict[str, Any], settings: TrainingSettings) -> None:
     """Replace the checkpoint in ``folder``; a crash while writing leaves the older one."""
+    content = io.BytesIO()  # torch.save to a full disk fails with a message about its containers
+    torch.save(state | {"settings": settings.model_dump()}, content)
     with atomic_write(Path(folder) / FILE) as part:
-        torch.save(state | {"settings": settings.model_dump()}, part)
+        part.write_bytes(content.getbuffer())
 
 
 def set_aside(folder: str | os.PathLike[str]) -> None:

@@ -133,6 +133,15 @@ def test_resume_without_a_checkpoint_says_so(tmp_path, run):
     assert "has no checkpoint: the training starts at its first step." in said
 
 
+def test_ctrl_c_tells_how_to_go_on(tmp_path, run, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    pairs = write_pairs(tmp_path / "pairs", 2)
+    monkeypatch.setattr(BrightfieldNet, "forward", interrupt)
+    assert "with --resume goes on from the last validation" in run(tmp_path / "out", "--pairs", pairs, *QUICK, code=130)
+
+
 def test_one_value_is_a_range_without_width():
     for kind in (SimulationSettings, FluorescenceSimulation):
         assert _changes(["na=0.4"], kind) == ({}, {"na": ["0.4", "0.4"]})

@@ -1,6 +1,8 @@
 """The regression loop: it learns, it is reproducible, it resumes bit for bit, it says what is wrong."""
 
+import errno
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +137,20 @@ def test_a_new_training_sets_the_old_checkpoint_aside(tmp_path):
     with pytest.warns(DlmWarning, match="--resume would have gone on"):
         train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), steps=2)
     assert (tmp_path / "checkpoint-before.pt").read_bytes() == old
+
+
+def test_a_full_disk_is_a_sentence_and_the_older_checkpoint_stays(tmp_path, monkeypatch):
+    train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), steps=1)
+    old = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SetupError, match="No space is left on the disk"):
+        train_regression(PAIRS, VALIDATION, TINY, tmp_path, network(), steps=2, resume=True)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == old
+    assert not list(tmp_path.glob(".part-*"))
 
 
 def test_killed_before_the_first_step_the_history_has_no_row_twice(tmp_path):

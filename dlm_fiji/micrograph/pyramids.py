@@ -153,7 +153,7 @@ class PyramidWriter:
         free = shutil.disk_usage(self.path.parent).free
         if free < needed:
             raise SetupError(
-                f"{self.path} needs at least {needed / 1e9:.3g} GB of disk while it is written, {free / 1e9:.3g} GB are "
+                f"{self.path} needs at least {needed / 1e9:.3g} GB of disk while written, {free / 1e9:.3g} GB are "
                 "free there; free some space or choose another output folder."
             )
 

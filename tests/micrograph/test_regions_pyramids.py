@@ -178,7 +178,7 @@ def test_finishing_reports_and_may_be_interrupted(tmp_path, ending):
 
 def test_too_little_disk_is_said_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10_000))
-    with pytest.raises(SetupError, match="disk while it is written"):
+    with pytest.raises(SetupError, match="GB of disk while written"):
         PyramidWriter(tmp_path / "a.ome.tif", (100, 100), "uint8", tile=64).__enter__()
     assert list(tmp_path.iterdir()) == []
 

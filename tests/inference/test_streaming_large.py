@@ -49,7 +49,7 @@ def test_a_stream_takes_less_memory_than_its_image(tmp_path, ending):
     child = subprocess.run([sys.executable, "-c", CHILD, model, *files], check=True, capture_output=True, text=True)
     small, large = json.loads(child.stdout.splitlines()[-1])
     pixels = 6250 * 6250 * 3 * 2
-    assert large - small < 0.4 * pixels, f"{(large - small) / 1e6:.0f} MB for an image of {pixels / 1e6:.0f} MB"
+    assert large - small < 0.5 * pixels, f"{(large - small) / 1e6:.0f} MB for an image of {pixels / 1e6:.0f} MB"
     with open_region_reader(files[2]) as source, open_region_reader(files[3]) as result:
         assert result.shape == (6250, 6250, 3)
         assert result.pixel_um == (0.2, 0.2)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlm_fiji.errors import DlmWarning, SetupError
+from dlm_fiji.errors import ConfigurationError, DlmWarning, SetupError
 from dlm_fiji.training.plan import TrainingSettings
 
 __all__ = ["SingleProcessor", "accumulate", "clip", "describe", "make_fabric", "out_of_memory"]
@@ -61,7 +61,15 @@ class SingleProcessor:
 
 
 def make_fabric(settings: TrainingSettings) -> Any:
-    """Lightning Fabric for the device, the number of them and the number type of ``settings``."""
+    """Lightning Fabric for the device, the number of them and the number type of ``settings``.
+
+    Raises
+    ------
+    SetupError
+        The machine does not have them.
+    ConfigurationError
+        There are more devices than patches in a batch.
+    """
     device = settings.device
     if device == "auto":
         mps = torch.backends.mps.is_available()
@@ -74,7 +82,15 @@ def make_fabric(settings: TrainingSettings) -> Any:
     from lightning.fabric import Fabric
 
     precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[settings.precision]
-    fabric = Fabric(accelerator=device, devices=here, num_nodes=max(1, world // here), precision=precision)
+    try:
+        fabric = Fabric(accelerator=device, devices=here, num_nodes=max(1, world // here), precision=precision)
+    except (ValueError, RuntimeError) as error:  # it looks for the devices when it is made
+        raise SetupError(
+            f"This machine has no {here} × {device} for a training in {settings.precision} ({error}); "
+            "set another device."
+        ) from None
+    if settings.batch < fabric.world_size:
+        raise ConfigurationError(f"A batch of {settings.batch} cannot be shared by {fabric.world_size} devices.")
     if not alone:
         fabric.launch()
     return fabric

@@ -72,6 +72,11 @@ def area_means(image: NDArray, factor: int) -> NDArray:
 
 def values_of_pair(lr: NDArray[np.float32], areas: NDArray[np.float32]) -> tuple[float, float, float, float]:
     """Gain and offset of the input, and of the label, to the network's values."""
+    for image, name in ((lr, "image"), (areas, "label")):
+        if not np.isfinite(image).all():
+            raise InputError(f"The {name} has pixels that are NaN or infinite; mend it before training.")
+        if np.ptp(image) == 0:
+            raise InputError(f"The {name} has one value everywhere; leave the pair away.")
     gain, offset = (float(v) for v in np.polyfit(areas.ravel(), lr.ravel(), 1))
     if gain <= 0:
         raise InputError("The label does not look like the input (negative correlation); register the pair first.")

@@ -74,7 +74,7 @@ def read_registered_pairs(folder: str | os.PathLike[str]) -> RegisteredPairs:
     Raises
     ------
     InputError
-        There is no image in ``lr/``, or one has no partner of its name.
+        There is no image in ``lr/``, one has no partner of its name, or one is a stack.
     """
     folder = Path(folder)
     low, high = ({p.name for p in (folder / kind).glob("*") if is_image_file(p)} for kind in ("lr", "hr"))
@@ -95,9 +95,12 @@ def read_registered_pairs(folder: str | os.PathLike[str]) -> RegisteredPairs:
             facts.append((lr.pixel_um, lr.attrs.get("na")))
             pairs.append((lr, hr))
         else:
-            image = open_image(paths[0])
-            facts.append((pixel_size_um(image), image.attrs.get("na")))
-            pairs.append((to_array(image), to_array(open_image(paths[1]))))
+            images = [open_image(path) for path in paths]
+            for path, image in zip(paths, images, strict=True):
+                if {"t", "z"} & set(image.dims):
+                    raise InputError(f"{path} is a stack {dict(image.sizes)}; pairs are single planes.")
+            facts.append((pixel_size_um(images[0]), images[0].attrs.get("na")))
+            pairs.append((to_array(images[0]), to_array(images[1])))
     return RegisteredPairs(
         pairs, names, _range([pixel and pixel[1] for pixel, _ in facts]), _range([na for _, na in facts])
     )

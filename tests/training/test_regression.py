@@ -209,6 +209,9 @@ def test_sentences():
         extract_patches([(lr * 0, hr * 0)], TrainingSettings.of(TINY, min_contrast=0.02), 2)
     with pytest.raises(ConfigurationError, match="loss became"):
         train_regression(PAIRS, VALIDATION, TINY, None, network(), learning_rate=1e30)
+    if not torch.cuda.is_available():
+        with pytest.raises(SetupError, match="This machine has no 1 × cuda"):
+            train_regression(PAIRS, VALIDATION, TINY, None, network(), device="cuda")
     with pytest.raises(ConfigurationError, match="did you mean 'phone'"):
         TrainingSettings.preset("phon")
 

@@ -16,6 +16,8 @@ __all__ = ["command"]
 ADVERSARIAL_PRESETS = ("widefield-gan", "confocal-sted", "content")
 NEW_SCALES = {"widefield-gan": 2, "content": 2, "confocal-sted": 1}
 """Enlargement of a new network; 2.5 for the other presets."""
+SILENCE_S = 60
+"""A log, which has no bar, gets a line each validation and after this time."""
 OF_ADVERSARIAL = ("discriminator", "discriminator_rate", "mse_share", "ssim_share", "keep_means")
 OF_REGRESSION = ("gradient_weight", "ssim_weight")
 
@@ -300,8 +302,10 @@ def _run(adversarial: bool, training: Any, held_out: list, settings: Any, out: P
     columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(20), TextColumn("{task.fields[text]}"))
     with Progress(*columns, console=console, transient=True, disable=not live) as bar:
         task = bar.add_task("train", total=None, text="")
+        spoken = 0.0
 
         def progress(step: int, total: int, metrics: dict[str, float]) -> None:
+            nonlocal spoken
             left = int(metrics["seconds_left"])
             text = f"loss {metrics['loss']:.5g}"
             if "val_loss" in metrics:
@@ -309,7 +313,8 @@ def _run(adversarial: bool, training: Any, held_out: list, settings: Any, out: P
             text += f", {metrics['patches_per_second']:.1f} patches/s, {timedelta(seconds=left)} left"
             if live:
                 bar.update(task, completed=step, total=total, text=text)
-            elif step % settings.validate_every == 0 or step == total:  # a log gets a line each validation
+            elif step % settings.validate_every == 0 or step == total or metrics["seconds"] > spoken + SILENCE_S:
+                spoken = metrics["seconds"]
                 console.print(f"step {step}/{total}: {text}", highlight=False, soft_wrap=True)
 
         if adversarial:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from dlm_fiji.cli import main
+from dlm_fiji.cli import main, train
 from dlm_fiji.cli.train import _changes
 from dlm_fiji.errors import ConfigurationError
 from dlm_fiji.inference import ModelCard, load_model, save_model
@@ -150,6 +150,13 @@ def test_spoilt_fluorescence_images_are_named(tmp_path, run, generator, spoil, w
 def test_resume_without_a_checkpoint_says_so(tmp_path, run):
     said = run(tmp_path / "out", "--pairs", write_pairs(tmp_path / "pairs", size=120), *QUICK, "--resume")
     assert "has no checkpoint: the training starts at its first step." in said
+
+
+def test_a_log_is_not_silent_between_validations(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(train, "SILENCE_S", 0)
+    said = run(tmp_path / "out", "--pairs", write_pairs(tmp_path / "pairs", 2), *QUICK)
+    assert "step 1/2: loss" in said
+    assert "step 2/2: loss" in said
 
 
 def test_ctrl_c_tells_how_to_go_on(tmp_path, run, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 
 from dlm_fiji.errors import ConfigurationError, DlmWarning, InputError
 from dlm_fiji.micrograph.writing import atomic_write
+from dlm_fiji.training.devices import describe
+from dlm_fiji.training.patches import BatchSource
 from dlm_fiji.training.plan import TrainingSettings
 
-__all__ = ["read_checkpoint", "set_aside", "write_checkpoint"]
+__all__ = ["check_same_training", "checksum", "read_checkpoint", "set_aside", "write_checkpoint"]
 
 FILE = "checkpoint.pt"
 OLD = "checkpoint-before.pt"
@@ -65,3 +68,34 @@ def read_checkpoint(folder: str | os.PathLike[str], settings: TrainingSettings) 
                 "use the same settings, or another folder."
             )
     return state
+
+
+def checksum(source: BatchSource) -> int:
+    """Of the first batch and the number of patches: other images, areas or instruments have another."""
+    value = len(source)
+    for tensor in source.batch(0):
+        value = zlib.crc32(tensor.contiguous().numpy().tobytes(), value)
+    return value
+
+
+def check_same_training(found: dict[str, Any], record: dict[str, Any], fabric: Any, settings: TrainingSettings) -> None:
+    """Refuse a checkpoint of another network; take its number of threads; warn of what is not bit for bit."""
+    for name in ("architecture", "config"):
+        if found.get(name) != record[name]:
+            raise ConfigurationError(
+                f"The checkpoint is of another network ({name} {found.get(name)}, now {record[name]}); "
+                "resume with the same scale and start, or use another folder."
+            )
+    was = found.get("machine", {})
+    if settings.threads is None and was.get("device") == "cpu":
+        torch.set_num_threads(was["threads"])
+    changed = [
+        f"{name} {was[name]}, now {value}"
+        for name, value in describe(fabric, settings).items()
+        if was.get(name, value) != value
+    ]
+    if found.get("data", record["data"]) != record["data"]:
+        changed.append("other images, areas or instruments")
+    if changed:
+        text = f"The training goes on otherwise than it began, so not bit for bit: {'; '.join(changed)}."
+        warnings.warn(text, DlmWarning, stacklevel=4)

@@ -6,8 +6,6 @@ import copy
 import math
 import os
 import time
-import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,8 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from dlm_fiji.allocation import kept_memory
-from dlm_fiji.errors import ConfigurationError, DlmWarning
-from dlm_fiji.training.checkpoints import read_checkpoint, set_aside, write_checkpoint
+from dlm_fiji.errors import ConfigurationError
+from dlm_fiji.training.checkpoints import (
+    check_same_training,
+    checksum,
+    read_checkpoint,
+    set_aside,
+    write_checkpoint,
+)
 from dlm_fiji.training.devices import describe
 from dlm_fiji.training.history import tensorboard_writer, write_history
 from dlm_fiji.training.patches import BatchSource
@@ -162,37 +166,6 @@ def finite(loss: float, name: str, step: int, rate: float) -> float:
         f"The {name} became {loss} at step {step}; lower learning_rate (now {rate:.1e}) "
         "or set clip_norm, and look for damaged images."
     )
-
-
-def checksum(source: BatchSource) -> int:
-    """Of the first batch and the number of patches: other images, areas or instruments have another."""
-    value = len(source)
-    for tensor in source.batch(0):
-        value = zlib.crc32(tensor.contiguous().numpy().tobytes(), value)
-    return value
-
-
-def check_same_training(found: dict[str, Any], record: dict[str, Any], fabric: Any, settings: TrainingSettings) -> None:
-    """Refuse a checkpoint of another network; take its number of threads; warn of what is not bit for bit."""
-    for name in ("architecture", "config"):
-        if found.get(name) != record[name]:
-            raise ConfigurationError(
-                f"The checkpoint is of another network ({name} {found.get(name)}, now {record[name]}); "
-                "resume with the same scale and start, or use another folder."
-            )
-    was = found.get("machine", {})
-    if settings.threads is None and was.get("device") == "cpu":
-        torch.set_num_threads(was["threads"])
-    changed = [
-        f"{name} {was[name]}, now {value}"
-        for name, value in describe(fabric, settings).items()
-        if was.get(name, value) != value
-    ]
-    if found.get("data", record["data"]) != record["data"]:
-        changed.append("other images, areas or instruments")
-    if changed:
-        text = f"The training goes on otherwise than it began, so not bit for bit: {'; '.join(changed)}."
-        warnings.warn(text, DlmWarning, stacklevel=4)
 
 
 @kept_memory()

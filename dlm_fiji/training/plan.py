@@ -35,7 +35,9 @@ class TrainingSettings(Settings):
     gradient_weight: float = setting(0.001, "λ of the gradient term", source="000 eq. S4", ge=0)
     ssim_weight: float = setting(0.0, "weight of 1 - SSIM of the luminance", source="ours; the papers have 0", ge=0)
     clip_norm: float = setting(0.0, "largest norm of the gradient; 0: no limit", ge=0)
-    ema: float = setting(0.0, "decay of the running mean of the weights, smaller in the first steps; 0: off", ge=0, lt=1)
+    ema: float = setting(
+        0.0, "decay of the running mean of the weights, smaller in the first steps; 0: off", ge=0, lt=1
+    )
     keep: Literal["best", "last"] = setting(
         "best",
         "weights of the smallest validation loss, or the last: that loss is of pixels, so a warm-started GAN would "

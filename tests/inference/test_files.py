@@ -25,7 +25,7 @@ from dlm_fiji.inference import (
     save_model,
     stream_file,
 )
-from dlm_fiji.micrograph import PyramidWriter, from_array, open_image, provenance, save_image, to_array
+from dlm_fiji.micrograph import PyramidWriter, from_array, open_image, provenance, pyramids, save_image, to_array
 from dlm_fiji.networks import BrightfieldNet, FluorescenceGenerator
 
 SETTINGS = InferenceSettings(backend="torch", device="cpu")
@@ -75,9 +75,10 @@ def test_streamed_is_the_image_in_memory(tmp_path, ending):
     assert provenance(tmp_path / f"out.{ending}")["model_sha256"] == model.sha256 == record["model_sha256"]
 
 
-def test_memory_of_a_stream_does_not_grow_with_the_height(tmp_path):
+def test_memory_of_a_stream_does_not_grow_with_the_height(tmp_path, monkeypatch):
+    monkeypatch.setattr(pyramids, "BLOCK", 2**20)  # so that both fill the writer's buffers
     model, peaks = brightfield(), []
-    for height in (640, 1920):  # 1,600 and 4,800 rows come out: more than the rows of tiles that the writer holds
+    for height in (1920, 5760):  # 4,800 and 14,400 rows come out: more than the tiles that the writer holds
         source = tmp_path / f"{height}.ome.tif"
         with PyramidWriter(source, (height, 90, 3), np.uint8, tile=64) as writer:
             for top in range(0, height, 64):

@@ -87,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dlm_fiji: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("dlm_fiji: stopped; the same command goes on from here.", file=sys.stderr)
+        goes_on = given[:1] == ["pipeline"] or "--batch" in given
+        what = "the same command goes on from here" if goes_on else "nothing unfinished was left behind"
+        print(f"dlm_fiji: stopped; {what}.", file=sys.stderr)
         return 130
     except typer.Abort:
         return 130

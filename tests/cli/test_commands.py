@@ -86,3 +86,16 @@ def test_a_warning_is_one_sentence_without_code(tmp_path: Path) -> None:
     sentence = next(line for line in done.stderr.splitlines() if "0.3 µm" in line)
     assert sentence.startswith("dlm_fiji: The image has pixels of 0.3 µm")
     assert "record =" not in done.stderr
+
+
+@pytest.mark.parametrize(("name", "says"), [("pipeline", "the same command goes on"), ("stitch", "nothing unfinished")])
+def test_interrupted_commands_say_what_is_left(
+    name: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    module, _, function = COMMANDS[name].partition(":")
+    monkeypatch.setattr(f"dlm_fiji.cli.{module}.{function or 'command'}", interrupted)
+    assert main([name]) == 130
+    assert says in capsys.readouterr().err

@@ -86,12 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"dlm_fiji: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # Typer makes the second of the first
         goes_on = given[:1] == ["pipeline"] or "--batch" in given
         what = "the same command goes on from here" if goes_on else "nothing unfinished was left behind"
         print(f"dlm_fiji: stopped; {what}.", file=sys.stderr)
-        return 130
-    except typer.Abort:
         return 130
     except Exception as error:
         # Typer brings its own copy of click, so its usage errors are known by what they can do.

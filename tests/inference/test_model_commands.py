@@ -68,7 +68,9 @@ def test_train_from_pairs_and_from_simulation(tmp_path, call):
     quick = ("--set", "steps=2", "--set", "batch=2", "--set", "patch=12", "--set", "device=cpu")
     said = call(train.command, tmp_path / "a", "--pairs", tmp_path / "pairs", *quick)
     assert "best validation loss" in said.replace("\n", "")
-    assert load_model(tmp_path / "a" / "model").card.training_data.startswith("3 registered pairs of pairs, validated on")
+    assert load_model(tmp_path / "a" / "model").card.training_data.startswith(
+        "3 registered pairs of pairs, validated on"
+    )
     assert (tmp_path / "a" / "history.csv").exists()
     assert (tmp_path / "a" / "curves.png").exists()
     picture(tmp_path / "labels" / "one.tif", (540, 1400, 3))

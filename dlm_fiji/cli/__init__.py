@@ -38,6 +38,9 @@ COMMANDS = {
 }
 """Command name → module of this package, with its function where that is not ``command``."""
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C; newer Typers return it, older ones raise."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 2 something the user can mend, 130 interrupted."""
@@ -86,11 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"dlm_fiji: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, typer.Abort):  # Typer makes the second of the first
-        goes_on = given[:1] == ["pipeline"] or "--batch" in given
-        what = "the same command goes on from here" if goes_on else "nothing unfinished was left behind"
-        print(f"dlm_fiji: stopped; {what}.", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except Exception as error:
         # Typer brings its own copy of click, so its usage errors are known by what they can do.
         if hasattr(error, "show") and hasattr(error, "exit_code") and not debug:
@@ -99,4 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
     finally:
         warnings.formatwarning = usual
+    if code == INTERRUPTED and given[:1] != ["train"]:  # which says more itself
+        goes_on = given[:1] == ["pipeline"] or "--batch" in given
+        what = "the same command goes on from here" if goes_on else "nothing unfinished was left behind"
+        print(f"dlm_fiji: stopped; {what}.", file=sys.stderr)
     return code if isinstance(code, int) else 0

@@ -6,9 +6,11 @@ The rivals take turns, round by round, so that a busy machine troubles all alike
 counts. Ours is an 8-bit array in and an 8-bit array out, scaling and tiling included. The raw engines get a
 float tensor of the right layout and give one back.
 
-Measured on a busy AMD EPYC (AVX2) by processor time, one thread, 512² in: ours 1.73 s, OpenVINO raw 1.72 s, PyTorch
-channels last 3.18 s, PyTorch eager 4.28 s: within 1 % of the fastest raw engine, 2.5 times PyTorch eager. OpenVINO's
-62 GFLOP/s are what a matrix product has there under the same load (59 to 62), so no engine could reach 3.
+Measured on an idle AMD EPYC (AVX2), 512² in, one thread: ours 1.67 s, OpenVINO raw 1.67 s, ONNX Runtime 1.98 s,
+PyTorch channels last 3.13 s, eager 4.17 s; two threads: 1.01, 0.98, 1.11, 1.80, 2.71 s. So ours is level with the
+fastest raw engine and 2.5 to 2.7 times PyTorch eager. Half of PyTorch's time are page faults: where freed memory is
+kept (dlm_fiji.allocation, as ours does around the torch backend) eager takes 1.97 s and channels last 1.68 s of one
+thread.
 """
 
 from __future__ import annotations

@@ -8,11 +8,12 @@ too, which a busy machine troubles less. The peak of the matrix product says wha
 measured too, from patches in memory, from a memory-mapped file and out of a Zarr: the processor time that making
 the batches takes, and the share of the time for which the loop waits for one.
 
-Measured on a busy AMD EPYC (AVX2), one thread, batch 8, four rounds: ours over plain 0.94 by processor time (0.86 to
-1.05), so there is no gain on such a processor: channels-last makes the forward convolutions 8 to 34 % faster and the
-backward ones of the wide layers a fifth slower, and the plain loop reaches 39 GFLOP/s of the 59 to 62 that a matrix
-product has under the same load, so that 1.5 would take 94 % of that. Batches take 0.5 ms of a processor a patch from
-memory or a memory map and 1.4 ms out of a Zarr, a patch's training 115 ms: the loop does not wait for them.
+Measured on an AMD EPYC (AVX2), ours over plain by the clock and by processor time: batch 64 (the papers') on one
+thread of a busy machine 1.78 and 1.65, on two idle threads 1.20 and 1.27; batch 16 on two threads 0.99 and 1.12. What
+there is to gain is page faults (dlm_fiji.allocation): the plain loop's blocks of 57 MB at batch 64 are given back to
+the kernel and zeroed again each time. Channels last makes the forward convolutions faster and the backward ones of
+the wide layers slower there. Batches take 0.6 ms of a processor a patch from memory or a memory map and 2 ms out of a
+Zarr, a patch's training 110 ms: the loop does not wait for them.
 """
 
 from __future__ import annotations

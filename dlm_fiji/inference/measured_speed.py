@@ -22,6 +22,7 @@ from dlm_fiji.errors import DlmError
 from dlm_fiji.inference.backends import available_backends
 from dlm_fiji.inference.model_files import Model
 from dlm_fiji.micrograph.writing import write_json
+from dlm_fiji.user_state import state_folder
 
 __all__ = ["Measurement", "conditions", "measurements", "recall", "remember", "speed_file"]
 
@@ -81,7 +82,7 @@ def remember(model: Model, result: Measurement) -> None:
 
 def speed_file() -> Path:
     """Where measurements are remembered."""
-    return Path(os.environ.get("DLM_FIJI_STATE") or Path.home() / ".dlm_fiji") / "speed.json"
+    return state_folder() / "speed.json"
 
 
 @cache

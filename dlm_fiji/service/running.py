@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dlm_fiji.errors import SetupError
 from dlm_fiji.settings import Settings, setting
+from dlm_fiji.user_state import state_folder
 
 __all__ = ["ServiceSettings", "serve", "service_file"]
 
@@ -31,7 +32,7 @@ def service_file() -> Path:
 
     ``DLM_FIJI_STATE`` names another folder.
     """
-    return Path(os.environ.get("DLM_FIJI_STATE", Path.home() / ".dlm_fiji")) / "service.json"
+    return state_folder() / "service.json"
 
 
 def serve(settings: ServiceSettings | None = None, **changes: object) -> None:

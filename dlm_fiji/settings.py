@@ -59,6 +59,11 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise ConfigurationError(_sentence(cls, error)) from None
 
+    @classmethod
+    def given(cls, **changes: Any) -> Self:
+        """The defaults with those ``changes`` that are not None: options that the user may leave out."""
+        return cls.of(None, **{name: value for name, value in changes.items() if value is not None})
+
 
 def unknown_name(name: str, known: Any, what: str) -> str:
     """The sentence for a name that is not among the ``known`` ones, with the nearest as a suggestion."""

@@ -65,8 +65,7 @@ def command(
     from dlm_fiji.pipeline.comparing import compare_image
     from dlm_fiji.pipeline.configuration import DeconvolveSettings
 
-    given = {"na": na, "condenser_na": condenser_na, "iterations": iterations}
-    optics = DeconvolveSettings.of(None, **{key: value for key, value in given.items() if value is not None})
+    optics = DeconvolveSettings.given(na=na, condenser_na=condenser_na, iterations=iterations)
     print(compare_image(image, label, out, model or "brightfield-x2.5", optics, pixel, line, tolerance, other or ()))
 
 

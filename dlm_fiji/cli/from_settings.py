@@ -38,7 +38,7 @@ def with_options(
         @functools.wraps(command)
         def wrapper(**given: Any) -> Any:
             changes = {option.name: given.pop(option.name) for option in options}
-            return command(**given, settings=settings.of(**{k: v for k, v in changes.items() if v is not None}))
+            return command(**given, settings=settings.given(**changes))
 
         parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in [*kept, *options]]
         wrapper.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -72,7 +72,7 @@ def compare_image(
         The label is not in the image, is the image itself, or a pixel size is missing.
     """
     started = time.perf_counter()
-    trusting = TrustSettings.of(None, **({} if tolerance is None else {"tolerance": tolerance}))
+    trusting = TrustSettings.given(tolerance=tolerance)
     network = load_model(model)
     scale = network.scale
     optics = optics or DeconvolveSettings()

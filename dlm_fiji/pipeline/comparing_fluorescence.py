@@ -79,7 +79,7 @@ def compare_fluorescence_image(
         of aperture, wavelength and pixel only some are known.
     """
     started = time.perf_counter()
-    trusting = FluorescenceTrustSettings.of(None, **({} if tolerance is None else {"tolerance": tolerance}))
+    trusting = FluorescenceTrustSettings.given(tolerance=tolerance)
     network = None if model is None else load_model(model)
     taken = open_image(image)
     low, high = single_plane(taken, image), single_plane(open_image(label), label)

@@ -62,7 +62,6 @@ def judge_image(
     started = time.perf_counter()
     taken, made = open_image(image), open_image(enhanced)
     pixel = known_pixel_um(taken, pixel_um)
-    changes = {} if tolerance is None else {"tolerance": tolerance}
     camera: Judge
     low: NDArray[Any]
     prediction: NDArray[Any]
@@ -74,17 +73,16 @@ def judge_image(
             raise InputError(f"{enhanced} and {image} do not show one field: their sizes differ in another ratio.")
         if pixel is None:
             raise InputError(f"{image} carries no pixel size, by which the lens blurs; give it with --pixel.")
-        given = {"na": na, "condenser_na": condenser_na}
-        optics = DeconvolveSettings.of(None, **{name: value for name, value in given.items() if value is not None})
+        optics = DeconvolveSettings.given(na=na, condenser_na=condenser_na)
         camera = BrightfieldTiles(
             [low], np.zeros((1, 2)), optics.na, optics.condenser_na, optics.wavelengths_um, pixel, _scale(ratios)
         )
-        settings = TrustSettings.of(None, **changes)
+        settings = TrustSettings.given(tolerance=tolerance)
     else:
         low, prediction = single_plane(taken, image), single_plane(made, enhanced)
         ratio = enlargement(low, prediction)
         camera = fluorescence_camera(low, ratio, pixel, na, wavelength_um, sigma)
-        settings = FluorescenceTrustSettings.of(None, **changes)
+        settings = FluorescenceTrustSettings.given(tolerance=tolerance)
     run = RunFolder(out)
     run.begin(
         preset="trust",

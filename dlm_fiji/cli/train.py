@@ -224,19 +224,20 @@ def _starting_network(start: Any, scale: float, channels: int, preset: str, sett
 
     adversarial = preset in ADVERSARIAL_PRESETS
     kind = "FluorescenceGenerator" if adversarial else "BrightfieldNet"
+    if start is not None and type(start.network).__name__ != kind:
+        raise ConfigurationError(
+            f"Model {start.name!r} is a {type(start.network).__name__}, preset {preset} trains a {kind}; "
+            "choose another model or preset."
+        )
+    if start is not None and start.scale == scale and start.card.channels == channels:
+        return start.network
+    if adversarial and scale not in (1, 2, 3, 4):
+        raise ConfigurationError(f"The adversarial presets enlarge by 1, 2, 3 or 4, not by {scale:g}.")
     if start is None:
         network = _new_network(scale, channels, adversarial, settings)
         if settings.initial == "interpolation":
             _interpolating(network)
         return network
-    if type(start.network).__name__ != kind:
-        raise ConfigurationError(
-            f"Model {start.name!r} is a {type(start.network).__name__}, preset {preset} trains a {kind}; "
-            "choose another model or preset."
-        )
-    if start.scale == scale and start.card.channels == channels:
-        return start.network
-    _check_scale(scale, adversarial)
     config = start.network.config | {"scale": int(scale) if adversarial else scale, "channels": channels}
     network = type(start.network)(**config)
     for layer in take_over_weights(network, start.network.state_dict()):
@@ -244,17 +245,9 @@ def _starting_network(start: Any, scale: float, channels: int, preset: str, sett
     return network
 
 
-def _check_scale(scale: float, adversarial: bool) -> None:
-    from dlm_fiji.errors import ConfigurationError
-
-    if adversarial and scale not in (1, 2, 3, 4):
-        raise ConfigurationError(f"The adversarial presets enlarge by 1, 2, 3 or 4, not by {scale:g}.")
-
-
 def _new_network(scale: float, channels: int, adversarial: bool, settings: Any) -> Any:
     from dlm_fiji.networks import BrightfieldNet, FluorescenceGenerator
 
-    _check_scale(scale, adversarial)
     if not adversarial:
         return BrightfieldNet(scale, channels)
     return FluorescenceGenerator(int(scale), channels=1, keep_means=settings.keep_means)
@@ -272,7 +265,7 @@ def _interpolating(network: Any) -> None:
 
 def _split(found: Any, known: Any, network: Any, settings: Any, adversarial: bool) -> tuple[list, list, str]:
     """Pairs for training, pairs for validation (``known``, the last ones, or a strip of the only one), and which."""
-    from dlm_fiji.training import TrainingSettings, hold_out_area
+    from dlm_fiji.training import hold_out_area
 
     pairs = found.in_values(network.scale, adversarial)
     if known is not None:
@@ -281,9 +274,8 @@ def _split(found: Any, known: Any, network: Any, settings: Any, adversarial: boo
         kept = max(1, len(pairs) // 10)
         return pairs[:-kept], pairs[-kept:], f"the last of them ({', '.join(found.names[-kept:])})"
     values = "as is" if adversarial else "unit"
-    if adversarial:  # whose patch is the label's
-        settings = TrainingSettings.of(settings, patch=max(8, int(settings.patch / network.scale)))
-    held = hold_out_area(pairs[0], settings, network, values)
+    cut = settings.for_input(network.scale) if adversarial else settings
+    held = hold_out_area(pairs[0], cut, network, values)
     return [held.training], [held.validation], held.text
 
 

@@ -87,7 +87,7 @@ def train_adversarial(
             f"patch is the label's edge and must be a multiple of {multiple * scale:g} px for this generator "
             f"(given: {settings.patch} px)."
         )
-    cut = TrainingSettings.of(settings, patch=max(8, int(settings.patch / scale)))
+    cut = settings.for_input(scale)
     source: BatchSource
     if isinstance(train_pairs, Sequence):
         source = extract_patches(train_pairs, cut, scale, values="as is")

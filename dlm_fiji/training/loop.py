@@ -186,7 +186,7 @@ def run_training(
     record = {
         "architecture": type(network).__name__,
         "config": dict(network.config),  # type: ignore[arg-type]
-        "data": checksum(source),
+        "data": None if out_dir is None else checksum(source),
     }
     if resume and out_dir is not None and (found := read_checkpoint(out_dir, settings)) is not None:
         check_same_training(found, record, fabric, settings)

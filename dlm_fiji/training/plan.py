@@ -136,6 +136,10 @@ class TrainingSettings(Settings):
             raise ConfigurationError(unknown_name(name, PRESETS, "training preset"))
         return getattr(cls, name.replace("-", "_"))()
 
+    def for_input(self, scale: float) -> Self:
+        """The same with ``patch``, which in 002 is the label's edge, as that of the low-resolution input."""
+        return type(self).of(self, patch=max(8, int(self.patch / scale)))
+
     def total_steps(self, patches: int) -> int:
         """Steps of the whole training on that many patches."""
         return self.steps or max(1, math.ceil(self.epochs * patches / self.batch))

@@ -121,7 +121,6 @@ def stream_file(
             "model": model.name,
             "model_sha256": model.sha256,
             "passes": 1,
-            "tile": choice.tile,
         }
         attrs = {key: value for key, value in reader.attrs.items() if key != "pixel_um"}
         attrs |= {"computationally_enhanced": True}

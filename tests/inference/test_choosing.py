@@ -216,21 +216,14 @@ def test_writers_at_the_same_time_leave_a_whole_file(clock):
         assert min(pool.map(write, range(24))) >= 1  # a file that is cut off would count as none
 
 
-def test_a_remembered_tile_is_halved_when_memory_runs_out(clock, monkeypatch):
+def test_a_remembered_tile_is_halved_when_memory_runs_out(clock, memory_for_rows):
     model = make_model()
     clock["torch"] = 0.1
     found = measure(model)
     speed_file().write_text(speed_file().read_text().replace(f'"tile": {found.tile}', '"tile": 140'))
     image = np.random.default_rng(0).random((150, 150, 3), np.float32)
     whole = predict(make_model(), image, tile="whole", backend="torch", device="cpu")
-    original = backends.TorchEngine.__call__
-
-    def small_memory(self, x):
-        if x.shape[2] > 70:
-            raise RuntimeError("could not allocate memory")
-        return original(self, x)
-
-    monkeypatch.setattr(backends.TorchEngine, "__call__", small_memory)
+    memory_for_rows(70)
     record: dict = {}
     with pytest.warns(DlmWarning, match="going on with tiles"):
         result = predict(make_model(), image, settings=CPU, record=record)

@@ -200,19 +200,10 @@ def test_a_series_is_scaled_once_a_channel():
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu,cpu"])
-def test_memory_running_out_halves_the_tile(monkeypatch, device):
-    from dlm_fiji.inference import backends
-
+def test_memory_running_out_halves_the_tile(memory_for_rows, device):
     model, image = make_model(), noise((150, 150, 3))
     whole = predict(model, image, tile="whole", settings=TORCH)
-    original = backends.TorchEngine.__call__
-
-    def small_memory(self, x):
-        if x.shape[2] > 80:
-            raise RuntimeError("could not allocate memory")
-        return original(self, x)
-
-    monkeypatch.setattr(backends.TorchEngine, "__call__", small_memory)
+    memory_for_rows(80)
     record = {}
     with pytest.warns(DlmWarning, match="going on with tiles of 42 px"):
         result = predict(model, image, tile=140, backend="torch", device=device, record=record)
